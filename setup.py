@@ -1,0 +1,62 @@
+"""Package metadata. Tool settings are in pyproject.toml, the exact tested versions in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (ROOT / "tome_audio" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="tome_audio",
+    version=VERSION,
+    description="Token merging for audio transformers: two to five times cheaper to run, without retraining",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["tome_audio", "tome_audio.*"]),
+    package_data={"tome_audio": ["py.typed"]},
+    install_requires=[
+        # torchaudio is frozen at 2.11 and refuses to import beside a newer torch: the three move together.
+        "torch>=2.6,<2.12",
+        "torchaudio>=2.6,<2.12",
+        "torchvision>=0.21,<0.27",
+        "timm>=1.0.20",
+        "numpy>=1.26",
+        "pandas>=2.2",
+        "soundfile>=0.12",
+        "safetensors>=0.4",
+        "jsonargparse>=4.35",
+        "rich>=13",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        "recipes": ["accelerate>=1.0", "tensorboard>=2.16", "torchmetrics>=1.4"],
+        "hf": ["transformers>=5.0"],
+        "demo": ["gradio>=5.0"],
+        "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+        "dev": [
+            "fvcore>=0.1.5.post20221221",
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "pandas-stubs",
+            "pytest>=8",
+            "pytest-benchmark>=4",
+            "ruff>=0.6",
+            "torchmetrics>=1.4",
+            "transformers>=5.0",
+        ],
+    },
+    entry_points={"console_scripts": ["tome-audio = tome_audio.cli.main:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Operating System :: OS Independent",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
