@@ -1,0 +1,29 @@
+"""Reading audio files and turning waveforms into model input. Importing it does not import torchaudio."""
+
+from tome_audio.audio.fbank import kaldi_fbank, mel_filters, window_and_shift
+from tome_audio.audio.features import (
+    AST_STATISTICS,
+    AstFeatures,
+    AstStatistics,
+    Features,
+    ast_features,
+    normalise,
+    pad_or_cut,
+)
+from tome_audio.audio.reading import AudioError, is_silent, read_audio
+
+__all__ = [
+    "AST_STATISTICS",
+    "AstFeatures",
+    "AstStatistics",
+    "AudioError",
+    "Features",
+    "ast_features",
+    "is_silent",
+    "kaldi_fbank",
+    "mel_filters",
+    "normalise",
+    "pad_or_cut",
+    "read_audio",
+    "window_and_shift",
+]
