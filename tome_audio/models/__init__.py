@@ -1,0 +1,33 @@
+"""Audio models that tokens can be merged in, and their checkpoints."""
+
+from tome_audio.models.ast import AST, VARIANTS
+from tome_audio.models.checkpoints import (
+    MODEL_CLASSES,
+    CheckpointMetadata,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tome_audio.models.huggingface import from_huggingface, to_huggingface
+from tome_audio.models.kwt import KWT, KWTAttention, KWTBlock
+from tome_audio.models.kwt_checkpoint import load_kwt
+from tome_audio.models.kwt_frontend import KWTFrontend
+from tome_audio.models.official import load_official
+from tome_audio.models.strict import CheckpointError
+
+__all__ = [
+    "AST",
+    "KWT",
+    "MODEL_CLASSES",
+    "VARIANTS",
+    "CheckpointError",
+    "CheckpointMetadata",
+    "KWTAttention",
+    "KWTBlock",
+    "KWTFrontend",
+    "from_huggingface",
+    "load_checkpoint",
+    "load_kwt",
+    "load_official",
+    "save_checkpoint",
+    "to_huggingface",
+]
