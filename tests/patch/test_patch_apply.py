@@ -1,0 +1,227 @@
+"""Options, errors, and what particular models need."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from fakes import CASES, logits
+from timm.models.vision_transformer import VisionTransformer
+
+from tome_audio import MergeConfig, apply_patch, remove_patch
+from tome_audio.models import AST
+from tome_audio.patch import NotPatchedError, describe, merge_config, set_r, trace
+
+
+@pytest.fixture
+def vit():
+    return CASES["vit"].build().eval()
+
+
+IMAGE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("bad", [-1, 1.5, "8", [1, -2], (8, 3)])
+def test_a_bad_r_is_refused_and_changes_nothing(vit, bad):
+    with pytest.raises(ValueError, match="r="):
+        apply_patch(vit, bad)
+    apply_patch(vit, 2)
+    with pytest.raises(ValueError, match="r="):
+        vit.r = bad
+    assert vit.r == 2
+
+
+def test_a_list_longer_than_the_model_is_refused(vit):
+    with pytest.raises(ValueError, match="r lists 4 layers but the model has 3"):
+        apply_patch(vit, [1, 2, 3, 4])
+    assert type(vit) is VisionTransformer, "a refused patch must leave the model alone"
+    apply_patch(vit, 2)
+    with pytest.raises(ValueError, match="r lists 4 layers"):
+        vit.r = [1, 2, 3, 4]
+    assert vit.r == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"metric": "query"}, "metric='query' is unknown; choose one of key, value, hidden"),
+        ({"matching": "best"}, "matching='best' is unknown"),
+        ({"prop_attn": 1}, "prop_attn must be True or False"),
+        ({"n_prefix": -1}, "n_prefix must be"),
+    ],
+)
+def test_bad_options_are_named(vit, option, message):
+    with pytest.raises(ValueError, match=message):
+        apply_patch(vit, **option)
+
+
+def test_unpatched_models_say_what_to_do(vit):
+    for call in (remove_patch, merge_config, lambda m: set_r(m, 3), lambda m: describe(m, 10)):
+        with pytest.raises(NotPatchedError, match=r"call apply_patch\(model\) first"):
+            call(vit)
+    with pytest.raises(NotPatchedError), trace(vit):
+        pass
+    vit.r = 8  # a plain attribute: nothing can stop it, so patching does
+    with pytest.raises(ValueError, match=r"model\.r was set before apply_patch and had no effect"):
+        apply_patch(vit)
+
+
+@pytest.mark.parametrize("rate", [7, [3, 2], (16, -0.5)])
+def test_config_round_trip_through_json(rate):
+    config = MergeConfig(r=rate, metric="hidden", unmerge=True, n_prefix=2)
+    assert MergeConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ValueError, match=r"unknown merge options \['rr'\]"):
+        MergeConfig.from_dict({"rr": 3})
+
+
+def test_r_reads_back_what_was_set(vit):
+    apply_patch(vit)
+    for rate in (0, 4, [2, 1], (3, -1.0)):
+        vit.r = rate
+        assert vit.r == rate
+    vit.r = [2, 1]
+    vit.r.append(99)
+    assert vit.r == [2, 1], "changing the list that was read must not change the model"
+
+
+@pytest.mark.parametrize("r", [1, 4, 8, 16, 40, 72, [70, 30, 10], (24, -1.0)])
+@pytest.mark.filterwarnings("ignore::tome_audio.patch.MergeClampWarning")
+def test_ast_reads_its_class_and_distillation_tokens_for_every_r(r):
+    """Row 0 and row 1 are the prefix tokens after 12 merged layers: the bug of other AST patches."""
+    model = AST(None, width=24, depth=12, n_heads=2, n_classes=3, n_frames=128).eval()
+    assert model.n_tokens == 146
+    apply_patch(model, r)
+    with trace(model) as traces, torch.no_grad():
+        x = torch.randn(2, 128, 128)
+        tokens = model.forward_features(x)
+        read = model.mlp_head((tokens[:, 0] + tokens[:, 1]) / 2)
+        assert torch.allclose(model(x), read, atol=1e-6)
+    assert len(traces[0].tokens) == 13
+    for layer in range(12):
+        members = traces[0].plan(layer).assign
+        assert members[:, :2].tolist() == [[0, 1]] * 2, "a prefix token moved"
+        assert (members[:, 2:] > 1).all(), "a patch merged into a prefix token"
+
+
+def test_average_pooling_is_weighted_by_size():
+    model = CASES["vit_avgpool"].build().eval()
+    apply_patch(model, [2, 1, 2])
+    outputs = []
+    model.fc_norm.register_forward_pre_hook(lambda module, args: outputs.append(args[0]))
+    model.norm.register_forward_hook(lambda module, args, output: outputs.append(output))
+    with trace(model) as traces, torch.no_grad():
+        model(IMAGE)
+    tokens, pooled = outputs
+    plan, sizes = traces[0].plan(), traces[0].sizes[-1]
+    groups = torch.stack(
+        [tokens[i][torch.stack([(plan.assign[i] == m).nonzero()[0, 0] for m in range(plan.n_out)])] for i in range(2)]
+    )
+    expected = (groups * sizes[..., None]).sum(1) / sizes.sum(1, keepdim=True)
+    assert sizes.max() > 1 and torch.allclose(pooled, expected, atol=1e-5)
+
+
+def test_forward_intermediates_needs_unmerged_tokens(vit):
+    apply_patch(vit, 2)
+    with pytest.raises(ValueError, match="unmerge=True"):
+        vit.forward_intermediates(IMAGE)
+    apply_patch(vit, 2, unmerge=True)
+    final, maps = vit.forward_intermediates(IMAGE)
+    assert [m.shape for m in maps] == [(2, 48, 4, 4)] * 3 and final.shape == (2, 17, 48)
+    early = vit.forward_intermediates(IMAGE, indices=[0], intermediates_only=True, stop_early=True)
+    assert torch.allclose(early[0], maps[0], atol=1e-6)
+
+
+def test_slices_keep_the_schedule_of_the_whole_model(vit):
+    apply_patch(vit, (2, -1.0))
+    assert [next(iter(vit.blocks[part])).state.schedule for part in (slice(0, 2), slice(1, 3))] == [(4, 2), (2, 0)]
+
+
+def test_unfused_attention_gives_the_same(vit):
+    apply_patch(vit, [4, 3, 2])
+    expected = vit(IMAGE)
+    for block in vit.blocks:
+        block.attn.fused_attn = False
+    assert torch.allclose(vit(IMAGE), expected, atol=1e-5)
+
+
+def test_inductor_compiles_it(vit):
+    apply_patch(vit, [2, 1, 2])
+    torch._dynamo.reset()
+    with torch.no_grad():
+        compiled = torch.compile(vit, fullgraph=True)
+        assert torch.allclose(compiled(IMAGE), vit(IMAGE), atol=1e-4)
+
+
+def test_a_patch_on_a_part_of_a_model():
+    model = CASES["ast_original_layout"].build().eval()
+    apply_patch(model.v, 3)
+    model.v.r = 2
+    x = torch.randn(1, *CASES["ast_original_layout"].input_shape)
+    with trace(model) as traces:
+        model(x)
+    assert traces[0].tokens == [26, 24, 22, 20]
+    apply_patch(model, 1)
+    assert model.r == model.v.r == 1
+    remove_patch(model)
+    assert not hasattr(model, "r") and not hasattr(model.v, "r")
+
+
+def test_the_trace_belongs_to_its_model_and_ends_with_its_context(vit):
+    other = CASES["vit"].build().eval()
+    apply_patch(vit, 2)
+    apply_patch(other, 3)
+    with trace(vit) as traces:
+        vit(IMAGE)
+        other(IMAGE)
+        vit(IMAGE)
+    vit(IMAGE)
+    assert [t.tokens for t in traces] == [[17, 15, 13, 11]] * 2
+
+
+def test_huggingface_outputs_are_still_recorded():
+    model = CASES["huggingface_eager"].build().eval()
+    apply_patch(model, [2, 1, 2])
+    out = model(torch.randn(1, 48, 32), output_hidden_states=True, output_attentions=True)
+    assert [h.shape[1] for h in out.hidden_states][:3] == [10, 8, 7]
+    assert [a.shape[-1] for a in out.attentions] == [10, 8, 7]
+
+
+def test_huggingface_masks_are_refused():
+    model = CASES["huggingface_sdpa"].build().eval()
+    x, mask = torch.randn(1, 48, 32), torch.ones(1, 10)
+    apply_patch(model)
+    model(x, attention_mask=mask)
+    model.r = 2
+    with pytest.raises(ValueError, match="attention_mask refers to token positions"):
+        model(x, attention_mask=mask)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_inside_a_huggingface_pipeline(attention, tmp_path):
+    from transformers import ASTFeatureExtractor, pipeline
+
+    model = CASES[f"huggingface_{attention}"].build().eval()
+    model.config.id2label = {i: f"sound {i}" for i in range(5)}
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=48)
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 8000).astype(np.float32)
+    apply_patch(model, [2, 1, 2])
+    classify = pipeline("audio-classification", model=model, feature_extractor=extractor)
+    with trace(model) as traces:
+        labels = classify(wave)
+    assert traces[0].tokens == [10, 8, 7, 5]
+    features = extractor(wave, sampling_rate=16000, return_tensors="pt")["input_values"]
+    scores = logits(model(features))[0].softmax(-1)
+    assert labels[0]["label"] == f"sound {scores.argmax()}"
+    assert labels[0]["score"] == pytest.approx(scores.max().item(), abs=1e-5)
+    model.save_pretrained(tmp_path)
+    again = type(remove_patch(model)).from_pretrained(tmp_path)
+    assert again.config.architectures == ["ASTForAudioClassification"]
+
+
+def test_every_timm_distilled_ast_backbone_is_found():
+    model = timm.create_model("deit_tiny_distilled_patch16_224", depth=2)
+    apply_patch(model, 20)
+    with trace(model) as traces, torch.no_grad():
+        model.eval()(torch.randn(1, 3, 224, 224))
+    assert traces[0].n_prefix == 2 and traces[0].tokens == [198, 178, 158]

@@ -1,0 +1,75 @@
+"""timm VisionTransformer and its kin: ViT, DeiT, distilled DeiT, registers, LayerScale, q/k-norm; AST built on them.
+
+Serves `timm.models.vision_transformer.Block` (timm 1.0, pre-norm). Also found inside outer modules such as AST's, which
+may loop over `self.v.blocks` themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from tome_audio.patch.model import PatchedModel, merge_config
+from tome_audio.patch.registry import Adapter
+
+
+class TimmEncoder(PatchedModel):
+    """Guards what needs all tokens after every block."""
+
+    def forward_intermediates(self, *args: Any, **kwargs: Any) -> Any:
+        """Run timm's own, which lays the tokens of each block out on the patch grid.
+
+        Raises:
+            ValueError: if tokens are merged and not given back, since they no longer fill the grid.
+        """
+        config = merge_config(self)  # type: ignore[arg-type]
+        if config.r != 0 and not config.unmerge:
+            raise ValueError(
+                "forward_intermediates needs every patch after every block; patch with "
+                "apply_patch(model, r=..., unmerge=True), or set model.r = 0"
+            )
+        return super().forward_intermediates(*args, **kwargs)  # type: ignore[misc]
+
+
+class TimmAdapter(Adapter):
+    """Merges between the two residual branches of timm's pre-norm `Block`."""
+
+    name = "timm VisionTransformer"
+    encoder_class = "timm.models.vision_transformer.VisionTransformer"
+    block_class = "timm.models.vision_transformer.Block"
+    encoder_mixin = TimmEncoder
+
+    def n_prefix(self, encoder: Any) -> int:
+        return int(encoder.num_prefix_tokens)
+
+    def pools_patches(self, encoder: Any) -> bool:
+        return encoder.global_pool not in ("", "token")
+
+    def attend(
+        self, block: Any, x: Tensor, bias: Tensor | None, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        if attn_mask is not None or is_causal:
+            raise ValueError("attn_mask and is_causal refer to token positions, which merging changes; set model.r = 0")
+        return x + block.drop_path1(block.ls1(block.attn(block.norm1(x), attn_mask=bias)))
+
+    def feed_forward(self, block: Any, x: Tensor) -> Tensor:
+        return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+    def projection(self, block: Any, metric: str) -> nn.Linear:
+        return block.attn.qkv
+
+    def read_metric(self, block: Any, metric: str, projected: Tensor) -> Tensor:
+        attention = block.attn
+        part = projected.chunk(3, dim=-1)[1 if metric == "key" else 2]
+        heads = part.unflatten(-1, (attention.num_heads, -1))
+        return (attention.k_norm(heads) if metric == "key" else heads).mean(2)
+
+    def attention_width(self, block: Any) -> int:
+        return block.attn.qkv.out_features // 3
+
+    def parts(self, block: Any) -> tuple[nn.Module, nn.Module]:
+        return block.attn, block.mlp
+
+
+ADAPTER = TimmAdapter()

@@ -1,0 +1,162 @@
+"""`apply_patch` and `remove_patch`: turn a model into one that merges tokens, and back."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from tome_audio.merge import Rate, expand_schedule
+from tome_audio.patch.blocks import MergedBlock, MergedBlocks
+from tome_audio.patch.classes import restore_class, swap_class
+from tome_audio.patch.config import Matching, MergeConfig, Metric
+from tome_audio.patch.model import PatchedModel, is_patched, merge_config
+from tome_audio.patch.recording import add_recorder, record, remove_recorder
+from tome_audio.patch.registry import (
+    Adapter,
+    UnsupportedModelError,
+    class_names,
+    find_encoders,
+    registered_adapters,
+)
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def apply_patch(
+    model: ModelT,
+    r: Rate = 0,
+    *,
+    metric: Metric = "key",
+    matching: Matching = "bipartite",
+    prop_attn: bool = True,
+    unmerge: bool = False,
+    n_prefix: int | None = None,
+    seed: int = 0,
+) -> ModelT:
+    """Let the model merge tokens between attention and feed-forward of each block, in place, and return it.
+
+    Afterwards `model.r = 32` changes how much is merged at any time; r = 0 is bit for bit the unpatched model. Weights
+    and state_dict keys do not change. A model that is already patched is patched anew. Use one process per GPU.
+
+    Args:
+        model: a model of a registered family, or a module that contains one.
+        r: tokens merged per block: an int, a list with one per block, or (r, inflection).
+        metric: what similarity is measured on: attention keys, values, or the hidden state after attention.
+        matching: "bipartite" (Bolya et al. 2023), "adjacent" (neighbours only) or "random" (a control).
+        prop_attn: add log(size) to the attention scores, so that a merged token weighs as much as its parts.
+        unmerge: every block gives back all N tokens, so that features stay dense (`forward_intermediates`, masks per
+            frame); costs two copies per block.
+        n_prefix: protected tokens at the front; None asks the model.
+        seed: seed of random matching.
+
+    Raises:
+        UnsupportedModelError: if no family serves the model, or a block of it cannot be split exactly.
+        ValueError: if an option is not understood, or `model.r` was set before patching.
+    """
+    config = MergeConfig(
+        r=r, metric=metric, matching=matching, prop_attn=prop_attn, unmerge=unmerge, n_prefix=n_prefix, seed=seed
+    )
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"apply_patch needs a torch.nn.Module, got {type(model).__name__}")
+    if "r" in model.__dict__:
+        raise ValueError("model.r was set before apply_patch and had no effect; `del model.r`, then patch, then set it")
+    if is_patched(model):
+        remove_patch(model)
+    encoders = list(find_encoders(model))
+    if not encoders:
+        raise UnsupportedModelError(
+            f"{class_names(type(model))[0]} holds no encoder of a known family ({', '.join(registered_adapters())}); "
+            "to add one see tome_audio.patch.registry"
+        )
+    for encoder, adapter in encoders:
+        _check_encoder(encoder, adapter, config)
+    for encoder, adapter in encoders:
+        _patch_encoder(encoder, adapter, config)
+    if not isinstance(model, PatchedModel):
+        swap_class(model, PatchedModel)
+    return model
+
+
+def remove_patch(model: ModelT) -> ModelT:
+    """Undo `apply_patch` in place: classes, block lists and outputs are what they were. Returns the model.
+
+    Raises:
+        NotPatchedError: if the model is not patched.
+    """
+    merge_config(model)
+    for module in list(model.modules()):
+        for name, child in list(module._modules.items()):
+            if isinstance(child, MergedBlocks):
+                module._modules[name] = child.unwrap()
+        remove_recorder(module)
+        restore_class(module)
+    return model
+
+
+def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) -> None:
+    original = encoder._modules[adapter.blocks]
+    assert original is not None  # _check_encoder has seen it
+    for block in original.children():
+        swap_class(block, MergedBlock)
+        if config.metric != "hidden":
+            add_recorder(adapter.projection(block, config.metric))
+    n_prefix = adapter.n_prefix(encoder) if config.n_prefix is None else config.n_prefix
+    merged = MergedBlocks.wrap(original, adapter, config, n_prefix, adapter.pools_patches(encoder))
+    encoder._modules[adapter.blocks] = merged
+    swap_class(encoder, adapter.encoder_mixin or PatchedModel)
+
+
+def _check_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) -> None:
+    """Raise unless every block of the encoder can be split exactly; nothing has been changed yet."""
+    where = class_names(type(encoder))[0]
+    blocks: Any = getattr(encoder, adapter.blocks, None)
+    if type(blocks) not in (nn.Sequential, nn.ModuleList) or len(blocks) == 0:
+        raise UnsupportedModelError(
+            f"{where}.{adapter.blocks} should be a list of blocks (nn.Sequential or nn.ModuleList), "
+            f"found {type(blocks).__name__}; this version of the model is not supported by {adapter.name!r}"
+        )
+    expand_schedule(config.r, len(blocks))
+    for index, block in enumerate(blocks):
+        base: Any = next((c for c in type(block).__mro__ if class_names(c)[0] == adapter.block_class), None)
+        if base is None or type(block).forward is not base.forward or "forward" in block.__dict__:
+            raise UnsupportedModelError(
+                f"block {index} of {where} is a {class_names(type(block))[0]} with a forward of its own, but "
+                f"{adapter.name!r} knows {adapter.block_class}; patch before wrapping or dispatching the model, or "
+                "register an adapter for this block (tome_audio.patch.registry)"
+            )
+        _check_split(adapter, block, config, f"block {index} of {where}")
+
+
+@torch.no_grad()
+def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where: str) -> None:
+    """Raise unless attention part and feed-forward part, run one after the other, give what the block gives."""
+    projection = adapter.projection(block, config.metric)
+    weight = projection.weight
+    if weight.is_meta:
+        return
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 5, projection.in_features, generator=generator).to(weight.device, weight.dtype)
+    training = [(module, module.training) for module in block.modules()]
+    add_recorder(projection)
+    try:
+        block.eval()
+        whole: Any = block(x)
+        attended, projected = record(adapter.attend, block, x, None)
+        split = adapter.feed_forward(block, attended)
+        metric = adapter.read_metric(block, config.metric, projected)
+    finally:
+        remove_recorder(projection)
+        for module, flag in training:
+            module.training = flag
+    if metric.ndim != 3 or metric.shape[:2] != x.shape[:2]:
+        raise UnsupportedModelError(
+            f"the {config.metric}s of {where} should be (B, N, C), but {adapter.name!r} reads a tensor of shape "
+            f"{tuple(metric.shape)} for B=1 and N=5"
+        )
+    if not torch.allclose(whole, split, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise UnsupportedModelError(
+            f"{where} computes something that {adapter.name!r} does not know: run in two parts it differs by "
+            f"{(whole - split).abs().max().item():.2g}; this version of the model is not supported"
+        )

@@ -1,0 +1,113 @@
+"""The block list of a patched model: each pass over it hands out steps that share the state of one call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tome_audio.merge import expand_schedule
+from tome_audio.patch.classes import Swapped
+from tome_audio.patch.config import MergeConfig
+from tome_audio.patch.registry import Adapter
+from tome_audio.patch.state import MergeState
+from tome_audio.patch.trace import new_trace
+
+
+class MergedBlock(Swapped):
+    """A block that merges tokens between attention and feed-forward when a step of a call runs it.
+
+    Modifications to the model's block: `forward` takes `merge_step`. Without anything to merge it calls the block's
+    own forward; otherwise it runs the block's own modules through the adapter. Going through the module's `__call__`
+    keeps hooks, output recording and checkpointing of the base model alive.
+    """
+
+    def forward(self, x: Tensor, *args: Any, merge_step: Step | None = None, **kwargs: Any) -> Tensor:
+        """Run the block: (B, N, C) -> (B, M, C)."""
+        if merge_step is None:
+            if not torch.compiler.is_compiling():
+                warnings.warn(
+                    "a block of a patched model was called on its own: it merges nothing; call the model, or loop over "
+                    "its block list",
+                    stacklevel=2,
+                )
+            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        if merge_step.state.is_plain(merge_step.index, x):
+            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        return merge_step.state.run(merge_step.index, self, x, *args, **kwargs)
+
+
+class Step:
+    """One block in one call. Callable like the block, and otherwise stands for it: attributes are the block's."""
+
+    def __init__(self, state: MergeState, index: int, block: nn.Module) -> None:
+        self.state = state
+        self.index = index
+        self.block = block
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the block through its own `__call__`: (B, N, C) -> (B, M, C)."""
+        return self.block(x, *args, merge_step=self, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "block":  # not set yet, while unpickling
+            raise AttributeError(name)
+        return getattr(self.block, name)
+
+
+class MergedBlocks(nn.ModuleList):
+    """Stands in for a model's `nn.Sequential` or `nn.ModuleList` of blocks; same children, same state_dict keys.
+
+    Iterating over it or calling it starts a new call: fresh steps around one fresh `MergeState`. Integer indexing gives
+    the block itself; slices give a list of this kind.
+    """
+
+    original: nn.Module
+    adapter: Adapter
+    config: MergeConfig
+    n_prefix: int
+    restore: bool
+    layers: range
+    depth: int
+
+    @classmethod
+    def wrap(
+        cls, original: nn.Module, adapter: Adapter, config: MergeConfig, n_prefix: int, restore: bool
+    ) -> MergedBlocks:
+        """Return a list that shares the children, hooks and flags of `original`, which stays as it is."""
+        depth = len(original._modules)
+        self = cls.__new__(cls)
+        self.__dict__.update(original.__dict__)
+        # Past nn.Module.__setattr__, which would register the original as a child and double the state_dict.
+        self.__dict__.update(original=original, adapter=adapter, config=config, n_prefix=n_prefix, restore=restore)
+        self.__dict__.update(layers=range(depth), depth=depth)
+        return self
+
+    def unwrap(self) -> nn.Module:
+        """Return the original list, brought up to date."""
+        self.original.training = self.training
+        return self.original
+
+    def __iter__(self) -> Iterator[Any]:
+        schedule = expand_schedule(self.config.r, self.depth)
+        picked = tuple(schedule[layer] for layer in self.layers)
+        trace = None if torch.compiler.is_compiling() else new_trace(self)
+        state = MergeState(self.adapter, self.config, picked, self.n_prefix, self.restore, trace)
+        return iter([Step(state, index, block) for index, block in enumerate(self._modules.values())])
+
+    def __getitem__(self, index: Any) -> Any:
+        picked = self.original[index]  # type: ignore[index]
+        if not isinstance(index, slice):
+            return picked
+        part = MergedBlocks.wrap(picked, self.adapter, self.config, self.n_prefix, self.restore)
+        part.__dict__.update(layers=self.layers[index], depth=self.depth)
+        return part
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run all blocks: (B, N, C) -> (B, M, C)."""
+        for step in self:
+            x = step(x, *args, **kwargs)
+        return x

@@ -1,0 +1,65 @@
+"""What a patched model merges, as one immutable value."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from tome_audio.merge import Rate, check_rate
+
+Metric = Literal["key", "value", "hidden"]
+Matching = Literal["bipartite", "adjacent", "random"]
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """The options of `apply_patch`; see there for what each one does.
+
+    Raises:
+        ValueError: if an option has a value that is not understood.
+    """
+
+    r: Rate = 0
+    metric: Metric = "key"
+    matching: Matching = "bipartite"
+    prop_attn: bool = True
+    unmerge: bool = False
+    n_prefix: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "r", check_rate(self.r))
+        _check_choice("metric", self.metric, get_args(Metric))
+        _check_choice("matching", self.matching, get_args(Matching))
+        for name in ("prop_attn", "unmerge"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.n_prefix is not None and (isinstance(self.n_prefix, bool) or self.n_prefix < 0):
+            raise ValueError(f"n_prefix must be a whole number >= 0 or None, got {self.n_prefix!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold; a tuple r is written as {"r": ..., "inflection": ...}."""
+        values = asdict(self)
+        if isinstance(self.r, tuple):
+            values["r"] = {"r": self.r[0], "inflection": self.r[1]}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MergeConfig:
+        """Return the config that `to_dict` wrote.
+
+        Raises:
+            ValueError: if a name is unknown or a value is not understood.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown merge options {unknown}; known are {sorted(known)}")
+        rate = values.get("r", 0)
+        if isinstance(rate, dict):
+            rate = (rate.get("r"), rate.get("inflection"))
+        return cls(**{**values, "r": rate})
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}")
