@@ -27,11 +27,14 @@ def merge_tokens(plan: MergePlan, x: Tensor, size: Tensor | None = None) -> tupl
     _check(plan, x, plan.assign.shape[1])
     wide = torch.promote_types(x.dtype, torch.float32)
     if size is None:
-        size = torch.ones(plan.assign.shape, dtype=wide, device=x.device)
-    elif size.shape != plan.assign.shape:
+        size, weighted = torch.ones(plan.assign.shape, dtype=wide, device=x.device), x.to(wide)
+    elif size.shape == plan.assign.shape:
+        weighted = x.to(wide) * size[..., None]
+    else:
         raise ValueError(f"size must be {tuple(plan.assign.shape)} like the plan, got {tuple(size.shape)}")
     total = _sum_groups(plan, size.to(wide)[..., None])
-    mean = _sum_groups(plan, x.to(wide) * size[..., None]) / total.clamp(min=torch.finfo(wide).tiny)
+    # In place: on a CPU a pass over the tokens costs as much as the matching.
+    mean = _sum_groups(plan, weighted).div_(total.clamp(min=torch.finfo(wide).tiny))
     return mean.to(x.dtype), total.squeeze(-1)
 
 
@@ -53,7 +56,7 @@ def size_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
 def _sum_groups(plan: MergePlan, x: Tensor) -> Tensor:
     """Sum the tokens (B, N, C) of each slot: (B, M, C)."""
     sums = x.new_zeros(x.shape[0], plan.n_out, x.shape[-1])
-    return sums.scatter_add(1, plan.assign[..., None].expand_as(x), x)
+    return sums.scatter_add_(1, plan.assign[..., None].expand_as(x), x)
 
 
 def _check(plan: MergePlan, x: Tensor, n_tokens: int) -> None:
