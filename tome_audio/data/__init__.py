@@ -1,0 +1,1 @@
+"""Clips on disk, the generated corpus, and what both look like to the rest of the package."""
