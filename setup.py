@@ -31,7 +31,7 @@ setup(
         "pandas>=2.2",
         "soundfile>=0.12",
         "safetensors>=0.4",
-        "jsonargparse>=4.35",
+        "jsonargparse[signatures]>=4.35",
         "rich>=13",
         "matplotlib>=3.8",
     ],

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# No test asks a hub: loading is tested on folders.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 ROOT = Path(__file__).parent.parent
 
 

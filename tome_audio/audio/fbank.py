@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tome_audio.audio._torchaudio import import_torchaudio
+from tome_audio.installation import import_matched
 
 # Kaldi floors every mel energy at float32's epsilon, whatever the dtype.
 LOG_FLOOR = torch.finfo(torch.float32).eps
@@ -111,7 +111,7 @@ def mel_filters(n_mels: int, fft_size: int, sample_rate: int, low_hz: float, hig
             f"got low_hz={low_hz:g} and high_hz={high:g}"
         )
     try:
-        kaldi = import_torchaudio("torchaudio.compliance.kaldi", "the mel filter bank")
+        kaldi = import_matched("torchaudio.compliance.kaldi", "the mel filter bank")
     except ImportError:
         filters = _triangles(n_mels, fft_size, sample_rate, low_hz, high)
     else:

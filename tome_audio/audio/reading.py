@@ -11,8 +11,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tome_audio.audio._torchaudio import import_torchaudio
 from tome_audio.audio.completeness import missing_part
+from tome_audio.installation import import_matched
 
 _BLOCK_VALUES = 2**20
 # Rates outside this range come from damaged headers; resampling from them would fill the memory.
@@ -170,7 +170,7 @@ def _resample(path: str | os.PathLike[str], waveform: Tensor, rate: int, wanted:
         raise AudioError(
             path, f"its rate of {rate} Hz shares no useful divisor with {wanted} Hz; convert it to {wanted} Hz first"
         )
-    functional = import_torchaudio(
+    functional = import_matched(
         "torchaudio.functional", f"{os.fspath(path)}: changing the rate from {rate} to {wanted} Hz"
     )
     resampled: Tensor = functional.resample(waveform, rate, wanted)

@@ -1,5 +1,10 @@
 """Audio models that tokens can be merged in, and their checkpoints."""
 
+# ruff: noqa: E402
+from tome_audio.installation import import_matched
+
+import_matched("timm", "tome_audio.models")  # first, for its one-sentence error where torchvision does not fit torch
+
 from tome_audio.models.ast import AST, VARIANTS
 from tome_audio.models.checkpoints import (
     MODEL_CLASSES,

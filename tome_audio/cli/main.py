@@ -1,0 +1,94 @@
+"""The entry point of `tome-audio`: parse, run, and turn errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from tome_audio.patch import MergeClampWarning, NotPatchedError
+from tome_audio.training.loop import TrainingError
+
+_EPILOG = """\
+exit codes: 0 done; 1 done, but some files could not be used (each is named on stderr); 2 not done: wrong command line
+or unusable input, one sentence on stderr says which; 130 interrupted. Options may be written with - or _. With
+TOME_AUDIO_TRACEBACK=1 in the environment an error shows where it arose."""
+
+_EXAMPLES = {
+    "demo": "tome-audio demo --data recordings/",
+    "classify": "tome-audio classify door.wav horn.mp3 --model runs/demo/model.safetensors --r 8 --top-k 3",
+    "inspect": "tome-audio inspect --model ast-base384 --r 80",
+    "sweep": "tome-audio sweep --model kwt1.npz --data speech_commands/ --r 0,4,8,[45,20,12,6]",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        commands = _commands()
+        parsed = _parser(commands).parse_args([_with_underscores(word) for word in given])
+        options: dict[str, Any] = {key: value for key, value in parsed[parsed.subcommand].items() if key != "config"}
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn_in_one_line  # type: ignore[assignment]
+            warnings.simplefilter("once", MergeClampWarning)
+            return commands[parsed.subcommand](**options)
+    except KeyboardInterrupt:
+        sys.stderr.write("tome-audio: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, ImportError, NotPatchedError, TrainingError) as error:
+        if os.environ.get("TOME_AUDIO_TRACEBACK"):
+            raise
+        sys.stderr.write(f"tome-audio: error: {error}\n")
+        return 2
+
+
+def _commands() -> dict[str, Callable[..., int]]:
+    # Imported here, so that an installation that does not fit together is one sentence and no traceback.
+    from tome_audio.cli.classify import classify
+    from tome_audio.cli.demo import demo
+    from tome_audio.cli.inspect import inspect
+    from tome_audio.cli.sweep import sweep
+
+    return {"demo": demo, "classify": classify, "inspect": inspect, "sweep": sweep}
+
+
+def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="tome-audio",
+        description="Make audio transformers cheaper to run by merging tokens, and see what it costs.",
+        epilog=_EPILOG,
+    )
+    commands = parser.add_subcommands(metavar="COMMAND")
+    for name, function in functions.items():
+        summary = (function.__doc__ or "").splitlines()[0]
+        command = ArgumentParser(description=f"{summary} Example: {_EXAMPLES[name]}", epilog=_EPILOG)
+        command.add_argument("--config", action="config", help="Read options from a YAML or JSON file.")
+        if name == "classify":
+            command.add_argument("files", nargs="+", metavar="FILE", help="Audio files: wav, flac, ogg or mp3.")
+            command.add_argument("--json", action="store_true", help="Print one JSON object per file, not a table.")
+        command.add_function_arguments(function, skip={"files", "json"}, as_group=False)
+        commands.add_subcommand(name, command, help=summary)
+    return parser
+
+
+def _warn_in_one_line(message: Warning | str, *_args: Any, **_kwargs: Any) -> None:
+    sys.stderr.write(f"tome-audio: warning: {message}\n")
+
+
+def _with_underscores(word: str) -> str:
+    """Spell `--top-k=3` as the parser does: `--top_k=3`."""
+    name, equals, value = word.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Accuracy, MACs and measured speed-up of one model over several settings of r, in one run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tome_audio.merge import Rate
+from tome_audio.patch import apply_patch, describe, trace
+from tome_audio.patch.config import Metric
+from tome_audio.profiling import interleaved, ratio
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One setting of r. Accuracies and agreement are in percent.
+
+    `macs_cut` counts the encoder's blocks. `speedup` is the median over batches of unpatched seconds / merged seconds,
+    `speedup_low` and `speedup_high` its quartiles. `agreement` is how often the top label is the unpatched model's.
+    `accuracy_spoken` leaves out clips of silence, where the labels have them.
+    """
+
+    r: Rate
+    tokens_left: int
+    macs_cut: float
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    accuracy: float
+    accuracy_spoken: float | None
+    agreement: float
+    n_clips: int
+
+
+@torch.inference_mode()
+def sweep(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    rates: Sequence[Rate],
+    *,
+    metric: Metric = "key",
+    silence: int | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> list[SweepRow]:
+    """Score and time the model with every r, against the unpatched model, batch by batch in turn.
+
+    The model itself is left as it is: a copy of it is patched. The first batch is run once before the clock starts;
+    a last, smaller batch is scored but not timed.
+
+    Args:
+        model: an unpatched model in eval mode that maps inputs to logits (B, K).
+        batches: inputs of the model and class indices (B,).
+        rates: settings of r.
+        metric: what similarity is measured on.
+        silence: index of the class that `accuracy_spoken` leaves out.
+        on_batch: called after each batch.
+
+    Raises:
+        ValueError: if there is no batch, or an r is not understood.
+        UnsupportedModelError: if the model cannot be patched.
+    """
+    merged: Any = apply_patch(copy.deepcopy(model), metric=metric)
+    for rate in rates:
+        merged.r = rate
+    names = ["unpatched", *(str(rate) for rate in rates)]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    answers: dict[str, list[Tensor]] = {name: [] for name in names}
+    targets: list[Tensor] = []
+    tokens: dict[str, list[int]] = {}
+    for inputs, target in batches:
+        calls: dict[str, Callable[[], Any]] = {"unpatched": partial(_answer, model, None, inputs, answers["unpatched"])}
+        for rate, name in zip(rates, names[1:], strict=True):
+            calls[name] = partial(_answer, merged, rate, inputs, answers[name])
+        if not targets:
+            tokens = {name: _tokens(merged, rate, inputs) for rate, name in zip(rates, names[1:], strict=True)}
+            model(inputs)
+        for name, (taken,) in interleaved(calls, turns=1, warmup=0).items():
+            if not targets or len(target) == len(targets[0]):
+                seconds[name].append(taken)
+        targets.append(target)
+        if on_batch is not None:
+            on_batch()
+    if not targets:
+        raise ValueError("sweep needs at least one batch of clips")
+    truth, base = torch.cat(targets), torch.cat(answers["unpatched"])
+    rows = []
+    for rate, name in zip(rates, names[1:], strict=True):
+        merged.r = rate
+        answer = torch.cat(answers[name])
+        rows.append(
+            SweepRow(
+                rate,
+                tokens[name][-1],
+                describe(merged, tokens[name][0]).macs_cut,
+                *ratio(seconds["unpatched"], seconds[name]),
+                accuracy=_percent(answer == truth),
+                accuracy_spoken=None if silence is None else _percent((answer == truth)[truth != silence]),
+                agreement=_percent(answer == base),
+                n_clips=len(truth),
+            )
+        )
+    return rows
+
+
+def _answer(model: Any, rate: Rate | None, inputs: Tensor, answers: list[Tensor]) -> None:
+    if rate is not None:
+        model.r = rate
+    output = model(inputs)
+    answers.append(getattr(output, "logits", output).argmax(-1).cpu())
+
+
+def _tokens(model: Any, rate: Rate, inputs: Tensor) -> list[int]:
+    model.r = rate
+    with trace(model) as traces:
+        model(inputs)
+    return traces[0].tokens
+
+
+def _percent(right: Tensor) -> float:
+    return 100.0 * right.double().mean().item()

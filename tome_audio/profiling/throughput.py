@@ -1,0 +1,59 @@
+"""Timings that can be compared on a noisy machine: candidates take turns, and ratios are formed turn by turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+
+class Ratio(NamedTuple):
+    """How many times faster than a baseline: median and quartiles over the turns."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], *, turns: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Time every candidate once per turn, in order, and return seconds per candidate and turn.
+
+    A GPU is waited for before and after each call.
+
+    Raises:
+        ValueError: if there is nothing to time.
+    """
+    if not candidates or turns < 1 or warmup < 0:
+        raise ValueError("interleaved needs at least one candidate and one turn")
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(-warmup, turns):
+        for name, call in candidates.items():
+            _wait()
+            start = time.perf_counter()
+            call()
+            _wait()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(baseline: Sequence[float], candidate: Sequence[float]) -> Ratio:
+    """Return how many times faster `candidate` is, from the seconds of both in the same turns.
+
+    Raises:
+        ValueError: if the two do not have the same number of turns, or none.
+    """
+    if len(baseline) != len(candidate) or not baseline:
+        raise ValueError(f"ratio needs the same turns of both, got {len(baseline)} and {len(candidate)}")
+    turns = np.asarray(baseline) / np.asarray(candidate)
+    return Ratio(*(float(np.quantile(turns, q)) for q in (0.5, 0.25, 0.75)))
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,1 @@
+"""Figures: merged tokens over a spectrogram, and what merging trades."""

@@ -1,0 +1,28 @@
+"""Write a matplotlib figure as PNG and SVG."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> list[Path]:
+    """Write `path` with the endings .png and .svg, whole or not at all, and return both.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    written = []
+    for ending in (".png", ".svg"):
+        target = Path(path).with_suffix(ending)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            # No date in the file: the same numbers give the same bytes.
+            figure.savefig(partial, format=ending[1:], dpi=150, metadata={"Date": None} if ending == ".svg" else None)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        written.append(target)
+    return written
