@@ -37,6 +37,5 @@ def test_ast_base(benchmark, models, r):
         r=r, batch=BATCH, dtype="float32", tokens=report.tokens, macs=sum(report.macs), macs_cut=report.macs_cut,
         speedup=speedup.median, speedup_low=speedup.low, speedup_high=speedup.high, **environment(),
     )  # fmt: skip
-    print(
-        f"\nr={r}: {report.macs_cut:.2f}x fewer MACs, {speedup.median:.2f}x faster ({speedup.low:.2f} to {speedup.high:.2f})"
-    )
+    quartiles = f"{speedup.low:.2f} to {speedup.high:.2f}"
+    print(f"\nr={r}: {report.macs_cut:.2f}x fewer MACs, {speedup.median:.2f}x faster ({quartiles})")

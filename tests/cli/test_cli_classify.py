@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tome_audio.models import AST
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.uniform(-0.5, 0.5, 16000)
@@ -130,3 +133,18 @@ def test_real_clips_with_kwt1(real_data, run):
     assert code == 0
     answers = [json.loads(line)["labels"][0]["label"] for line in out.splitlines()]
     assert len(answers) == 5 and answers.count("yes") >= 4
+
+
+def test_an_official_checkpoint_with_a_label_table(tmp_path, run):
+    model = AST("tiny224", n_classes=35, n_frames=128)
+    torch.save({f"module.{key}": value for key, value in model.state_dict().items()}, tmp_path / "speech_10_10_0.9.pth")
+    table = tmp_path / "labels.csv"
+    table.write_text("index,mid,display_name\n" + "".join(f'{i},/m/{i},"word, {i}"\n' for i in range(35)))
+    command = ("classify", write(tmp_path, "a.wav"), "--model", tmp_path / "speech_10_10_0.9.pth", "--json")
+    code, out, _ = run(*command, "--labels", table, "--r", 8)
+    assert code == 0 and json.loads(out)["labels"][0]["label"].startswith("word, ")
+    code, _, err = run(*command)
+    assert code == 2 and "cannot classify audio" in err
+    table.write_text("index,name\n0,bell\n")
+    code, _, err = run(*command, "--labels", table)
+    assert code == 2 and "is not a label CSV with columns index, mid, display_name" in err

@@ -114,15 +114,22 @@ def test_a_wiring_that_differs_from_the_model_is_refused():
         def feed_forward(self, block, x):
             return block.mlp(x)  # forgot the residual
 
-    register_adapter(Careless())
-    try:
-        model = GatedEncoder()
-        with pytest.raises(UnsupportedModelError, match="computes something that 'careless' does not know"):
-            apply_patch(model)
-        assert type(model.layers) is nn.ModuleList and type(model) is GatedEncoder
-        assert not any(m._forward_hooks for m in model.modules())
-    finally:
-        unregister_adapter("careless")
+    class Weightless(GatedAdapter):
+        name = "weightless"
+
+        def attend(self, block, x, bias):
+            return x + block.attention(x)  # forgot the sizes
+
+    for adapter, message in ((Careless(), "run in two parts as 'careless' does"), (Weightless(), "a token of size 2")):
+        register_adapter(adapter)
+        try:
+            model = GatedEncoder()
+            with pytest.raises(UnsupportedModelError, match=message):
+                apply_patch(model)
+            assert type(model.layers) is nn.ModuleList and type(model) is GatedEncoder
+            assert not any(m._forward_hooks for m in model.modules())
+        finally:
+            unregister_adapter(adapter.name)
 
 
 def small_vit(**kwargs):

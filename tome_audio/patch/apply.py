@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tome_audio.merge import Rate, expand_schedule
+from tome_audio.merge import Rate, expand_schedule, size_bias
 from tome_audio.patch.blocks import MergedBlock, MergedBlocks
 from tome_audio.patch.classes import restore_class, swap_class
 from tome_audio.patch.config import Matching, MergeConfig, Metric
@@ -131,13 +131,15 @@ def _check_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) ->
 
 @torch.no_grad()
 def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where: str) -> None:
-    """Raise unless attention part and feed-forward part, run one after the other, give what the block gives."""
+    """Raise unless the block, run in two parts on random tokens, gives what it gives in one."""
     projection = adapter.projection(block, config.metric)
     weight = projection.weight
     if weight.is_meta:
         return
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 5, projection.in_features, generator=generator).to(weight.device, weight.dtype)
+    x[:, 4] = x[:, 3]  # a token and its double, which must attend and be attended to like one token of size 2
+    bias = size_bias(torch.tensor([[1.0, 1.0, 1.0, 2.0]], device=weight.device), weight.dtype)
     training = [(module, module.training) for module in block.modules()]
     add_recorder(projection)
     try:
@@ -146,6 +148,7 @@ def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where:
         attended, projected = record(adapter.attend, block, x, None)
         split = adapter.feed_forward(block, attended)
         metric = adapter.read_metric(block, config.metric, projected)
+        weighed = adapter.attend(block, x[:, :4], bias) if config.prop_attn else attended[:, :4]
     finally:
         remove_recorder(projection)
         for module, flag in training:
@@ -155,8 +158,14 @@ def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where:
             f"the {config.metric}s of {where} should be (B, N, C), but {adapter.name!r} reads a tensor of shape "
             f"{tuple(metric.shape)} for B=1 and N=5"
         )
-    if not torch.allclose(whole, split, rtol=1e-3, atol=1e-5, equal_nan=True):
+    _check_equal(whole, split, f"{where}, run in two parts as {adapter.name!r} does,")
+    _check_equal(attended[:, :4], weighed, f"attention of {where} with a token of size 2 as {adapter.name!r} weighs it")
+
+
+def _check_equal(wanted: Tensor, got: Tensor, what: str) -> None:
+    tolerance = torch.finfo(wanted.dtype).eps ** 0.5
+    if not torch.allclose(wanted, got, rtol=tolerance, atol=tolerance, equal_nan=True):
         raise UnsupportedModelError(
-            f"{where} computes something that {adapter.name!r} does not know: run in two parts it differs by "
-            f"{(whole - split).abs().max().item():.2g}; this version of the model is not supported"
+            f"{what} differs from the model's own result by {(wanted - got).abs().max().item():.2g}; this kind of "
+            "block is not supported (see tome_audio.patch.registry to add it)"
         )

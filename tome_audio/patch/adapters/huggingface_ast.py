@@ -46,6 +46,12 @@ class HuggingFaceAstAdapter(Adapter):
         # While compiling, transformers makes a mask that hides nothing; the encoder above has refused any other.
         if attention_mask is not None and not torch.compiler.is_compiling():
             raise ValueError(_MASK)
+        chosen = block.attention.config._attn_implementation
+        if bias is not None and chosen not in ("eager", "sdpa"):
+            raise ValueError(
+                f"attention {chosen!r} cannot weigh merged tokens by their size: call "
+                'model.set_attn_implementation("sdpa"), or patch with prop_attn=False'
+            )
         attended, _ = block.attention(block.layernorm_before(x), bias, **kwargs)
         return block.dropout(attended) + x
 
