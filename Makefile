@@ -21,7 +21,8 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy --strict --follow-imports=silent -p tome_audio.merge -p tome_audio.patch
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	mkdir -p runs
+	$(BIN)/python -m pytest benchmarks --benchmark-only --capture=no --benchmark-json=runs/bench.json
 
 smoke: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash egs/smoke/run.sh
