@@ -53,5 +53,7 @@ def test_errors(model):
         sweep(model, [], [0])
     with pytest.raises(ValueError, match="r lists 4 layers"):
         sweep(model, batches(), [[1, 2, 3, 4]])
+    with pytest.raises(ValueError, match="compares with the unpatched model"):
+        sweep(apply_patch(copy.deepcopy(model)), batches(), [0])
     with pytest.raises(UnsupportedModelError):
         sweep(torch.nn.Linear(2, 2), batches(), [0])

@@ -41,6 +41,7 @@ def test_bad_rates_are_named(bad):
 
 def test_numpy_integers_are_integers():
     assert check_rate(np.int64(8)) == 8
+    assert check_rate((np.int64(2), np.float32(0.5))) == (2, 0.5)
     assert check_rate([np.int64(8), 2]) == [8, 2]
 
 

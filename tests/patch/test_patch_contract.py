@@ -291,7 +291,7 @@ def test_masks_are_refused_while_tokens_merge(model):
         step(torch.randn(1, 30, width), torch.zeros(1, 1, 30, 30))
 
 
-def test_the_model_gets_faster_to_compute(case, model):
+def test_the_report_counts_the_layers_of_the_model(case, model):
     """The MACs reported are those of the model's own linear layers and the two attention products."""
     apply_patch(model, R)
     (encoder, adapter) = next(find_encoders(model))

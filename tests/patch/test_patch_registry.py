@@ -132,6 +132,25 @@ def test_a_wiring_that_differs_from_the_model_is_refused():
             unregister_adapter(adapter.name)
 
 
+def test_a_family_may_refine_another():
+    from tome_audio.patch.adapters.timm_vit import TimmAdapter
+
+    class MyViT(VisionTransformer):
+        pass
+
+    class MyAdapter(TimmAdapter):
+        name = "my vit"
+        encoder_class = f"{MyViT.__module__}.{MyViT.__qualname__}"
+
+    register_adapter(MyAdapter())
+    try:
+        model = MyViT(img_size=32, patch_size=16, embed_dim=12, depth=2, num_heads=2, num_classes=3)
+        apply_patch(model, 1)
+        assert model.blocks.adapter.name == "my vit" and type(remove_patch(model)) is MyViT
+    finally:
+        unregister_adapter("my vit")
+
+
 def small_vit(**kwargs):
     return VisionTransformer(img_size=32, patch_size=16, embed_dim=12, depth=2, num_heads=2, num_classes=3, **kwargs)
 

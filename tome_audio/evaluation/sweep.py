@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tome_audio.merge import Rate
-from tome_audio.patch import apply_patch, describe, trace
+from tome_audio.patch import apply_patch, describe, is_patched, trace
 from tome_audio.patch.config import Metric
 from tome_audio.profiling import interleaved, ratio
 
@@ -62,9 +62,11 @@ def sweep(
         on_batch: called after each batch.
 
     Raises:
-        ValueError: if there is no batch, or an r is not understood.
+        ValueError: if there is no batch, an r is not understood, or the model is already patched.
         UnsupportedModelError: if the model cannot be patched.
     """
+    if is_patched(model):
+        raise ValueError("sweep compares with the unpatched model: call remove_patch(model) first")
     merged: Any = apply_patch(copy.deepcopy(model), metric=metric)
     for rate in rates:
         merged.r = rate
@@ -83,7 +85,7 @@ def sweep(
         for name, (taken,) in interleaved(calls, turns=1, warmup=0).items():
             if not targets or len(target) == len(targets[0]):
                 seconds[name].append(taken)
-        targets.append(target)
+        targets.append(target.cpu())
         if on_batch is not None:
             on_batch()
     if not targets:

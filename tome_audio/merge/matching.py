@@ -71,9 +71,8 @@ def random_match(metric: Tensor, r: int, *, n_prefix: int = 0, seed: int = 0) ->
         return identity_plan(batch, n_tokens, metric.device)
     n_odd = (n_tokens - n_prefix) // 2
     n_even = n_tokens - n_prefix - n_odd
-    generator = torch.Generator().manual_seed(seed)
-    score = torch.rand(1, n_even, generator=generator).to(metric.device)
-    partner = torch.randint(n_odd, (1, n_even), generator=generator).to(metric.device)
+    index = torch.arange(n_even, device=metric.device)
+    score, partner = _scramble(index, 2 * seed), _scramble(index, 2 * seed + 1) % n_odd
     return _merge_best(score.expand(batch, -1), partner.expand(batch, -1), r, n_tokens, n_prefix)
 
 
@@ -82,6 +81,18 @@ MATCHINGS: dict[str, Callable[..., MergePlan]] = {
     "adjacent": adjacent_match,
     "random": random_match,
 }
+
+
+def _scramble(index: Tensor, seed: int) -> Tensor:
+    """Return a pseudo-random int64 >= 0 for each index: arithmetic only, so every device and compiler agrees.
+
+    The mixing steps of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) on 31 bits.
+    """
+    mask = 0x7FFFFFFF
+    mixed = (index + 1 + seed * 0x9E3779B1) & mask
+    for multiplier in (0x45D9F3B, 0x2C1B3C6D, 0x297A2D39):
+        mixed = ((mixed ^ (mixed >> 16)) * multiplier) & mask
+    return mixed ^ (mixed >> 15)
 
 
 def _full_precision(metric: Tensor) -> AbstractContextManager[object]:

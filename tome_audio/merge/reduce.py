@@ -55,7 +55,7 @@ def size_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _sum_groups(plan: MergePlan, x: Tensor) -> Tensor:
     """Sum the tokens (B, N, C) of each slot: (B, M, C)."""
-    sums = x.new_zeros(x.shape[0], plan.n_out, x.shape[-1])
+    sums = torch.zeros_like(x[:, : plan.n_out])  # like a part of x, so that it is batched where vmap has batched x
     return sums.scatter_add_(1, plan.assign[..., None].expand_as(x), x)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tome_audio.merge import Rate, expand_schedule, size_bias
 from tome_audio.patch.blocks import MergedBlock, MergedBlocks
-from tome_audio.patch.classes import restore_class, swap_class
+from tome_audio.patch.classes import Swapped, restore_class, swap_class
 from tome_audio.patch.config import Matching, MergeConfig, Metric
 from tome_audio.patch.model import PatchedModel, is_patched, merge_config
 from tome_audio.patch.recording import add_recorder, record, remove_recorder
@@ -60,23 +60,16 @@ def apply_patch(
     )
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"apply_patch needs a torch.nn.Module, got {type(model).__name__}")
-    if "r" in model.__dict__:
-        raise ValueError("model.r was set before apply_patch and had no effect; `del model.r`, then patch, then set it")
-    if is_patched(model):
+    before = merge_config(model) if is_patched(model) else None
+    if before is not None:
         remove_patch(model)
-    encoders = list(find_encoders(model))
-    if not encoders:
-        raise UnsupportedModelError(
-            f"{class_names(type(model))[0]} holds no encoder of a known family ({', '.join(registered_adapters())}); "
-            "to add one see tome_audio.patch.registry"
-        )
-    for encoder, adapter in encoders:
-        _check_encoder(encoder, adapter, config)
-    for encoder, adapter in encoders:
-        _patch_encoder(encoder, adapter, config)
-    if not isinstance(model, PatchedModel):
-        swap_class(model, PatchedModel)
-    return model
+    try:
+        _check_model(model, config)
+    except Exception:
+        if before is not None:  # a refused patch leaves the model as it was
+            _patch_model(model, before)
+        raise
+    return _patch_model(model, config)
 
 
 def remove_patch(model: ModelT) -> ModelT:
@@ -85,13 +78,47 @@ def remove_patch(model: ModelT) -> ModelT:
     Raises:
         NotPatchedError: if the model is not patched.
     """
-    merge_config(model)
+    if not isinstance(model, Swapped):
+        merge_config(model)
+    _refuse_block_list(model)
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):
             if isinstance(child, MergedBlocks):
                 module._modules[name] = child.unwrap()
         remove_recorder(module)
         restore_class(module)
+    return model
+
+
+def _check_model(model: nn.Module, config: MergeConfig) -> None:
+    """Raise unless the model can be patched exactly; it is left as it is."""
+    _refuse_block_list(model)
+    encoders = list(find_encoders(model))
+    if not encoders:
+        raise UnsupportedModelError(
+            f"{class_names(type(model))[0]} holds no encoder of a known family ({', '.join(registered_adapters())}); "
+            "to add one see tome_audio.patch.registry"
+        )
+    for module in (model, *(encoder for encoder, _ in encoders)):
+        if hasattr(module, "r"):
+            raise ValueError(
+                f"{type(module).__name__} already has an attribute r. If you set model.r before apply_patch, it had no "
+                "effect: `del model.r`, patch, then set it. If it is the model's own, patch the encoder inside instead"
+            )
+    for encoder, adapter in encoders:
+        _check_encoder(encoder, adapter, config)
+
+
+def _refuse_block_list(model: nn.Module) -> None:
+    if isinstance(model, MergedBlocks):
+        raise UnsupportedModelError("this is the block list of a patched model: give the model itself")
+
+
+def _patch_model(model: ModelT, config: MergeConfig) -> ModelT:
+    for encoder, adapter in list(find_encoders(model)):
+        _patch_encoder(encoder, adapter, config)
+    if not isinstance(model, PatchedModel):
+        swap_class(model, PatchedModel)
     return model
 
 
@@ -132,12 +159,17 @@ def _check_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) ->
 @torch.no_grad()
 def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where: str) -> None:
     """Raise unless the block, run in two parts on random tokens, gives what it gives in one."""
-    projection = adapter.projection(block, config.metric)
-    weight = projection.weight
+    projection: Any = adapter.projection(block, config.metric)
+    weight, width = getattr(projection, "weight", None), getattr(projection, "in_features", None)
+    if weight is None or width is None:
+        raise UnsupportedModelError(
+            f"the {config.metric}s of {where} come from a {type(projection).__name__}, not from a linear layer with a "
+            "weight; patch before replacing layers"
+        )
     if weight.is_meta:
         return
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 5, projection.in_features, generator=generator).to(weight.device, weight.dtype)
+    x = torch.randn(1, 5, width, generator=generator).to(weight.device, weight.dtype)
     x[:, 4] = x[:, 3]  # a token and its double, which must attend and be attended to like one token of size 2
     bias = size_bias(torch.tensor([[1.0, 1.0, 1.0, 2.0]], device=weight.device), weight.dtype)
     training = [(module, module.training) for module in block.modules()]
@@ -145,7 +177,7 @@ def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where:
     try:
         block.eval()
         whole: Any = block(x)
-        attended, projected = record(adapter.attend, block, x, None)
+        attended, projected = record(projection, adapter.attend, block, x, None)
         split = adapter.feed_forward(block, attended)
         metric = adapter.read_metric(block, config.metric, projected)
         weighed = adapter.attend(block, x[:, :4], bias) if config.prop_attn else attended[:, :4]

@@ -25,44 +25,55 @@ class MergedBlock(Swapped):
     keeps hooks, output recording and checkpointing of the base model alive.
     """
 
-    def forward(self, x: Tensor, *args: Any, merge_step: Step | None = None, **kwargs: Any) -> Tensor:
-        """Run the block: (B, N, C) -> (B, M, C)."""
+    def forward(self, *args: Any, merge_step: Step | None = None, **kwargs: Any) -> Tensor:
+        """Run the block: (B, N, C) -> (B, M, C). The tokens are the first positional argument."""
         if merge_step is None:
-            if not torch.compiler.is_compiling():
-                warnings.warn(
-                    "a block of a patched model was called on its own: it merges nothing; call the model, or loop over "
-                    "its block list",
-                    stacklevel=2,
-                )
-            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        if merge_step.state.is_plain(merge_step.index, x):
-            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        return merge_step.state.run(merge_step.index, self, x, *args, **kwargs)
+            warnings.warn(
+                "a block of a patched model was called on its own: it merges nothing; call the model, or loop over "
+                "its block list",
+                stacklevel=2,
+            )
+        if merge_step is None or merge_step.state.is_plain(merge_step.index, args[0]):
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        return merge_step.state.run(merge_step.index, self, *args, **kwargs)
 
 
 class Step:
-    """One block in one call. Callable like the block, and otherwise stands for it: attributes are the block's."""
+    """One block in one call. Callable like the block, and otherwise stands for it: other attributes are the block's."""
+
+    state: MergeState
+    index: int
+    block: nn.Module
 
     def __init__(self, state: MergeState, index: int, block: nn.Module) -> None:
         self.state = state
         self.index = index
         self.block = block
 
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Run the block through its own `__call__`: (B, N, C) -> (B, M, C)."""
-        return self.block(x, *args, merge_step=self, **kwargs)
+        return self.block(*args, merge_step=self, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "block":  # not set yet, while unpickling
+        if name == "block":  # not set yet, while copying
             raise AttributeError(name)
         return getattr(self.block, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("state", "index", "block"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.block, name, value)
+
+    def __repr__(self) -> str:
+        return repr(self.block)
 
 
 class MergedBlocks(nn.ModuleList):
     """Stands in for a model's `nn.Sequential` or `nn.ModuleList` of blocks; same children, same state_dict keys.
 
     Iterating over it or calling it starts a new call: fresh steps around one fresh `MergeState`. Integer indexing gives
-    the block itself; slices give a list of this kind.
+    the block itself; slices that begin at the front give a list of this kind.
     """
 
     original: nn.Module
@@ -91,17 +102,30 @@ class MergedBlocks(nn.ModuleList):
         self.original.training = self.training
         return self.original
 
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """Tokens to merge in each block of this list, before clamping."""
+        whole = expand_schedule(self.config.r, self.depth)
+        return tuple(whole[layer] for layer in self.layers)
+
     def __iter__(self) -> Iterator[Any]:
-        schedule = expand_schedule(self.config.r, self.depth)
-        picked = tuple(schedule[layer] for layer in self.layers)
+        if len(self._modules) != len(self.layers):
+            raise ValueError("blocks were added or removed after apply_patch: call apply_patch again")
+        if any(expand_schedule(self.config.r, self.depth)[: self.layers.start]):
+            raise ValueError(
+                f"a part of the blocks that begins at block {self.layers.start} cannot know what was merged before it; "
+                "run all blocks from the first on, or set model.r = 0"
+            )
         trace = None if torch.compiler.is_compiling() else new_trace(self)
-        state = MergeState(self.adapter, self.config, picked, self.n_prefix, self.restore, trace)
+        state = MergeState(self.adapter, self.config, self.schedule, self.n_prefix, self.restore, trace)
         return iter([Step(state, index, block) for index, block in enumerate(self._modules.values())])
 
     def __getitem__(self, index: Any) -> Any:
-        picked = self.original[index]  # type: ignore[index]
+        blocks = list(self._modules.items())
         if not isinstance(index, slice):
-            return picked
+            return blocks[index][1]
+        picked = type(self.original)()
+        picked._modules.update(blocks[index])
         part = MergedBlocks.wrap(picked, self.adapter, self.config, self.n_prefix, self.restore)
         part.__dict__.update(layers=self.layers[index], depth=self.depth)
         return part

@@ -1,7 +1,8 @@
-"""What a patched model merges, as one immutable value."""
+"""What a patched model merges, as one checked value."""
 
 from __future__ import annotations
 
+import operator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -34,8 +35,9 @@ class MergeConfig:
         for name in ("prop_attn", "unmerge"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if self.n_prefix is not None and (isinstance(self.n_prefix, bool) or self.n_prefix < 0):
-            raise ValueError(f"n_prefix must be a whole number >= 0 or None, got {self.n_prefix!r}")
+        if self.n_prefix is not None:
+            object.__setattr__(self, "n_prefix", _whole_number("n_prefix", self.n_prefix))
+        object.__setattr__(self, "seed", _whole_number("seed", self.seed))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; a tuple r is written as {"r": ..., "inflection": ...}."""
@@ -58,6 +60,16 @@ class MergeConfig:
         if isinstance(rate, dict):
             rate = (rate.get("r"), rate.get("inflection"))
         return cls(**{**values, "r": rate})
+
+
+def _whole_number(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if isinstance(value, bool) or number < 0:
+        raise ValueError(f"{name} must be a whole number >= 0, got {value!r}")
+    return number
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

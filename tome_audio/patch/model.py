@@ -15,8 +15,8 @@ from tome_audio.patch.config import MergeConfig
 from tome_audio.patch.trace import Trace, collect
 
 
-class NotPatchedError(RuntimeError):
-    """The model has not been patched."""
+class NotPatchedError(RuntimeError, AttributeError):
+    """The model has not been patched. An AttributeError too: `hasattr(model, "r")` is then False, not an error."""
 
 
 class PatchedModel(Swapped):
@@ -25,8 +25,7 @@ class PatchedModel(Swapped):
     @property
     def r(self) -> Rate:
         """How many tokens each block merges: int, list per block, or (r, inflection)."""
-        rate = merge_config(self).r  # type: ignore[arg-type]
-        return list(rate) if isinstance(rate, list) else rate
+        return merge_config(self).r  # type: ignore[arg-type]
 
     @r.setter
     def r(self, value: Rate) -> None:
@@ -51,12 +50,12 @@ def merged_blocks(model: nn.Module) -> list[MergedBlocks]:
 
 
 def merge_config(model: nn.Module) -> MergeConfig:
-    """Return the options the model is patched with.
+    """Return a copy of the options the model is patched with.
 
     Raises:
         NotPatchedError: if the model is not patched.
     """
-    return merged_blocks(model)[0].config
+    return replace(merged_blocks(model)[0].config)
 
 
 def set_r(model: nn.Module, r: Rate) -> None:
@@ -68,7 +67,7 @@ def set_r(model: nn.Module, r: Rate) -> None:
     """
     lists = merged_blocks(model)
     for blocks in lists:
-        expand_schedule(r, len(blocks))
+        expand_schedule(r, blocks.depth)
     for blocks in lists:
         blocks.__dict__["config"] = replace(blocks.config, r=r)
 

@@ -26,27 +26,27 @@ def remove_recorder(module: nn.Module) -> None:
         del module._forward_hooks[key]
 
 
-def record(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-    """Call `function` and return its result and the first output of a recorded module inside it.
+def record(module: nn.Module, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """Call `function` and return its result and what `module`, which has a recorder, put out inside it.
 
     Raises:
-        RuntimeError: if no recorded module ran.
+        RuntimeError: if the module did not run.
     """
-    outputs: list[Tensor] = []
+    outputs: list[tuple[nn.Module, Tensor]] = []
     _request.outputs = outputs
     try:
         result = function(*args, **kwargs)
     finally:
         _request.outputs = None
-    if not outputs:
+    if not outputs or outputs[0][0] is not module:
         raise RuntimeError(
-            "attention did not run the projection that holds its keys and values (was it fused or replaced after "
-            'apply_patch?); call apply_patch again, or use metric="hidden"'
+            "attention did not run the projection that holds its keys and values (was it wrapped, fused or replaced "
+            'after apply_patch?); call apply_patch again, or use metric="hidden"'
         )
-    return result, outputs[0]
+    return result, outputs[0][1]
 
 
 def _hand_over(module: nn.Module, args: Any, output: Tensor) -> None:
     outputs = getattr(_request, "outputs", None)
     if outputs is not None:
-        outputs.append(output)
+        outputs.append((module, output))

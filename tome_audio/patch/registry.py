@@ -133,10 +133,9 @@ def find_encoders(model: nn.Module) -> Iterator[tuple[nn.Module, Adapter]]:
     """Yield every module of the model that holds a block list, with the adapter that serves it."""
     adapters = list(registered_adapters().values())
     for module in model.modules():
-        names = class_names(type(module))
-        for adapter in adapters:
-            if adapter.encoder_class in names:
-                yield module, adapter
+        serving = [a for name in class_names(type(module)) for a in adapters if a.encoder_class == name]
+        if serving:
+            yield module, serving[0]  # the most derived class: a family may refine another
 
 
 def class_names(cls: type) -> list[str]:

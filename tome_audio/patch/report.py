@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tome_audio.merge import clamp_schedule, encoder_macs, expand_schedule, tokens_per_layer
+from tome_audio.merge import clamp_schedule, encoder_macs, tokens_per_layer
 from tome_audio.patch.model import merged_blocks
 
 
@@ -44,7 +44,7 @@ def describe(model: nn.Module, n_tokens: int) -> MergeReport:
         NotPatchedError: if the model is not patched.
     """
     blocks = merged_blocks(model)[0]
-    wanted = expand_schedule(blocks.config.r, len(blocks))
+    wanted = blocks.schedule
     tokens = tokens_per_layer(wanted, n_tokens, blocks.n_prefix)
     costs = [blocks.adapter.cost(block) for block in blocks._modules.values()]
     return MergeReport(

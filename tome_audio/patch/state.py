@@ -61,7 +61,7 @@ class MergeState:
             self._start(x)
         plain = self.schedule[index] == 0 and self.sizes[index] is None
         if plain and self.trace is not None:
-            self.trace.record(index, x.shape[1], x.shape[1], None, None)
+            self.trace.record(index, x.shape[1], None, None)
         return plain
 
     def run(self, index: int, block: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -80,7 +80,7 @@ class MergeState:
                 total = plan if total is None else compose(total, plan)
         self.sizes[index + 1], self.totals[index + 1] = size, total
         if self.trace is not None:
-            self.trace.record(index, n_tokens, x.shape[1], total, size)
+            self.trace.record(index, x.shape[1], total, size)
         x = self.adapter.feed_forward(block, x)
         if total is not None and (self.config.unmerge or (self.restore_last and index == len(self.schedule) - 1)):
             x = unmerge_tokens(total, x)
@@ -94,7 +94,7 @@ class MergeState:
         if metric == "hidden" or r == 0:
             x = attend(block, x, bias, *args, **kwargs)
             return x, x
-        x, projected = record(attend, block, x, bias, *args, **kwargs)
+        x, projected = record(self.adapter.projection(block, metric), attend, block, x, bias, *args, **kwargs)
         return x, self.adapter.read_metric(block, metric, projected)
 
     def _match(self, metric: Tensor, r: int, index: int) -> MergePlan:

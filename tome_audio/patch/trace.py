@@ -27,14 +27,17 @@ class Trace:
     tokens: list[int] = field(default_factory=list)
     sizes: list[Tensor | None] = field(default_factory=list)
     plans: list[MergePlan | None] = field(default_factory=list)
+    collected: list[Trace] | None = field(default=None, repr=False)
 
     def start(self, batch: int, n_tokens: int, n_prefix: int) -> None:
         """Begin a pass over B = `batch` clips of N = `n_tokens` tokens; a repeated start is ignored."""
         if not self.tokens:
             self.batch, self.n_prefix, self.tokens = batch, n_prefix, [n_tokens]
+            if self.collected is not None:
+                self.collected.append(self)
 
-    def record(self, index: int, before: int, after: int, total: MergePlan | None, size: Tensor | None) -> None:
-        """Note that block `index` turned `before` tokens into `after`; a repeated block (checkpointing) is ignored."""
+    def record(self, index: int, after: int, total: MergePlan | None, size: Tensor | None) -> None:
+        """Note that block `index` left `after` tokens; a repeated block (checkpointing) is ignored."""
         if index == len(self.plans):
             self.tokens.append(after)
             self.plans.append(total)
@@ -62,9 +65,11 @@ def collect(lists: Sequence[object]) -> Iterator[list[Trace]]:
 
 
 def new_trace(blocks: object) -> Trace | None:
-    """Return a new trace if somebody collects passes over this block list, None otherwise."""
+    """Return a new trace if somebody collects passes over this block list, None otherwise.
+
+    It joins the collection when its pass starts: whoever only looks at the list leaves no trace.
+    """
     active = _active.get()
     if active is None or not any(blocks is wanted for wanted in active[0]):
         return None
-    active[1].append(Trace())
-    return active[1][-1]
+    return Trace(collected=active[1])

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tome_audio.patch.model import PatchedModel, merge_config
-from tome_audio.patch.registry import Adapter
+from tome_audio.patch.model import PatchedModel
+from tome_audio.patch.registry import Adapter, UnsupportedModelError
 
 _MODULE = "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer"
 _MASK = "attention_mask refers to token positions, which merging changes; leave it out, or set model.r = 0"
@@ -23,7 +23,7 @@ class HuggingFaceAstEncoder(PatchedModel):
         Raises:
             ValueError: if a mask is given while tokens are merged.
         """
-        if attention_mask is not None and merge_config(self).r != 0:  # type: ignore[arg-type]
+        if attention_mask is not None and any(self.layers.schedule):  # type: ignore[attr-defined]
             raise ValueError(_MASK)
         return super().forward(input_values, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
 
@@ -43,15 +43,15 @@ class HuggingFaceAstAdapter(Adapter):
     def attend(
         self, block: Any, x: Tensor, bias: Tensor | None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
+        chosen = block.attention.config._attn_implementation
+        if chosen not in ("eager", "sdpa"):
+            raise UnsupportedModelError(
+                f"attention {chosen!r} cannot weigh merged tokens by their size: call "
+                'model.set_attn_implementation("sdpa")'
+            )
         # While compiling, transformers makes a mask that hides nothing; the encoder above has refused any other.
         if attention_mask is not None and not torch.compiler.is_compiling():
             raise ValueError(_MASK)
-        chosen = block.attention.config._attn_implementation
-        if bias is not None and chosen not in ("eager", "sdpa"):
-            raise ValueError(
-                f"attention {chosen!r} cannot weigh merged tokens by their size: call "
-                'model.set_attn_implementation("sdpa"), or patch with prop_attn=False'
-            )
         attended, _ = block.attention(block.layernorm_before(x), bias, **kwargs)
         return block.dropout(attended) + x
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tome_audio.patch.model import PatchedModel, merge_config
+from tome_audio.patch.model import PatchedModel
 from tome_audio.patch.registry import Adapter
 
 
@@ -23,13 +23,19 @@ class TimmEncoder(PatchedModel):
         Raises:
             ValueError: if tokens are merged and not given back, since they no longer fill the grid.
         """
-        config = merge_config(self)  # type: ignore[arg-type]
-        if config.r != 0 and not config.unmerge:
+        blocks = self.blocks  # type: ignore[attr-defined]
+        if any(blocks.schedule) and not blocks.config.unmerge:
             raise ValueError(
                 "forward_intermediates needs every patch after every block; patch with "
                 "apply_patch(model, r=..., unmerge=True), or set model.r = 0"
             )
         return super().forward_intermediates(*args, **kwargs)  # type: ignore[misc]
+
+    def reset_classifier(self, *args: Any, **kwargs: Any) -> None:
+        """Run timm's own, and give every token back to the new head if it pools patches."""
+        super().reset_classifier(*args, **kwargs)  # type: ignore[misc]
+        blocks = self.blocks  # type: ignore[attr-defined]
+        blocks.__dict__["restore"] = blocks.adapter.pools_patches(self)
 
 
 class TimmAdapter(Adapter):
