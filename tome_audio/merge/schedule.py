@@ -20,7 +20,7 @@ def check_rate(r: Any) -> Rate:
         ValueError: if `r` is none of these, negative, or its inflection is outside [-1, 1].
     """
     if isinstance(r, tuple):
-        if len(r) != 2 or isinstance(r[1], bool) or not isinstance(r[1], Real) or not -1 <= r[1] <= 1:
+        if len(r) != 2 or isinstance(r[1], bool) or not isinstance(r[1], Real) or not -1 <= float(r[1]) <= 1:
             raise ValueError(
                 f"r={r!r} is a tuple, and a tuple means (r, inflection) with an inflection from -1 to 1; "
                 "write a list for one number per layer"
