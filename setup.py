@@ -14,7 +14,7 @@ VERSION = next(
 setup(
     name="tome_audio",
     version=VERSION,
-    description="Token merging for audio transformers: two to five times cheaper to run, without retraining",
+    description="Token merging for audio transformers: fewer tokens, the same weights, no retraining",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
