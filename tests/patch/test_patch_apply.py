@@ -1,4 +1,4 @@
-"""Options, errors, and what particular models need."""
+"""Options, errors, and what a patched model offers beside its outputs."""
 
 import json
 
