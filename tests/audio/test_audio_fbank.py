@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from real_audio import DATA
 
 from tome_audio.audio import fbank as fbank_module
 from tome_audio.audio import kaldi_fbank, mel_filters, window_and_shift
 
 kaldi = pytest.importorskip("torchaudio.compliance.kaldi", reason="torchaudio is the reference")
-
-DATA = Path(os.environ.get("TOME_AUDIO_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
 def reference(clip, **changes):

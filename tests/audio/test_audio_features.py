@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_audio import DATA
 
 from tome_audio.audio import (
     AST_STATISTICS,
@@ -21,7 +20,6 @@ from tome_audio.audio import (
     read_audio,
 )
 
-DATA = Path(os.environ.get("TOME_AUDIO_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 MEAN, STD = -4.2677393, 4.5689974
 
 

@@ -6,7 +6,6 @@ import pickle
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,9 @@ import torch
 from audio_files import CODECS, RATE, encode, noise, read_or_refuse, save, tone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from real_audio import DATA
 
 from tome_audio.audio import AudioError, is_silent, read_audio
-
-DATA = Path(os.environ.get("TOME_AUDIO_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
 @pytest.mark.parametrize(

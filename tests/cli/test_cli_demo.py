@@ -56,7 +56,11 @@ def test_a_stopped_demo_goes_on_where_it_was(recordings, tmp_path, run, monkeypa
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--epochs", 0), "--epochs must be at least 1"), (("--data", "/nowhere"), "/nowhere is not a folder")],
+    [
+        (("--epochs", 0), "--epochs must be at least 1"),
+        (("--threads", 0), "--threads must be at least 1"),
+        (("--data", "/nowhere"), "/nowhere is not a folder"),
+    ],
 )
 def test_bad_options(tmp_path, run, options, message):
     code, _, err = run("demo", *options, "--out", tmp_path / "out")

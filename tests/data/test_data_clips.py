@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from real_audio import DATA
 
 from tome_audio.data.clips import DataError, find_clips, load_waveforms
-
-DATA = Path(os.environ.get("TOME_AUDIO_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def touch(root: Path, *names: str) -> None:

@@ -68,10 +68,11 @@ def demo(
         seed: Of weights, order, augmentation and the generated corpus.
         threads: CPU threads; none leaves PyTorch's choice. One is steadier on a busy machine.
     """
+    for name, value in (("epochs", epochs), ("threads", threads)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
     if threads is not None:
-        torch.set_num_threads(max(1, threads))
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"--epochs must be at least 1, got {epochs}")
+        torch.set_num_threads(threads)
     folder = Path(out)
     with progress() as bars:
         corpus = _generate(clips_per_class, seed) if data is None else _read(data, seed, bars)
@@ -108,11 +109,11 @@ def _generate(clips_per_class: int, seed: int) -> Corpus:
 def _read(data: str, seed: int, bars: Progress) -> Corpus:
     found = find_clips(data, seed=seed)
     parts = []
-    for splits in (("train",), ("test",)):
-        clips = [clip for clip in found if clip.split in splits]
+    for split in ("train", "test"):
+        clips = [clip for clip in found if clip.split == split]
         if not clips:
-            raise DataError(f"{data} has no clips in {splits[0]}: the demo needs some to train on and some to test on")
-        task = bars.add_task(f"read {splits[0]}", total=len(clips))
+            raise DataError(f"{data} has no clips in {split}: the demo needs some to train on and some to test on")
+        task = bars.add_task(f"read {split}", total=len(clips))
         parts.append(load_waveforms(clips, on_progress=partial(_advance, bars, task)))
     labels = tuple(sorted({clip.label for clip in parts[0].clips}))
     check_labels(parts[1].clips, labels, "the training part")

@@ -38,7 +38,8 @@ def adjacent_match(metric: Tensor, r: int, *, n_prefix: int = 0) -> MergePlan:
     """Match like `bipartite_match`, but let a token of A join only its left or right neighbour.
 
     Keeps merged groups contiguous in time (Li et al., "Accelerating Transducers through Adjacent Token Merging",
-    arXiv 2306.16009). On a frequency-major patch grid the neighbours are the next frames of the same band.
+    arXiv 2306.16009). On a frequency-major patch grid the neighbours are the next frames of the same band,
+    but for the ends of each band.
 
     Raises:
         ValueError: if r is negative or more than (N - P) // 2, or `metric` is not (B, N, C).
