@@ -6,6 +6,8 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
+import torch
+
 _RELEASED_TOGETHER = ("torch", "torchvision", "torchaudio")
 
 
@@ -21,7 +23,9 @@ def import_matched(module: str, purpose: str) -> ModuleType:
             the message names the versions found.
     """
     try:
-        return importlib.import_module(module)
+        # torchaudio makes tensors while it is imported. Somebody may be building a model on the meta device just then.
+        with torch.device("cpu"):
+            return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         # A CUDA mismatch is a RuntimeError and a missing shared library an OSError, of many lines each.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -153,3 +153,14 @@ def test_importing_models_loads_neither_transformers_nor_torchaudio():
     code = "import sys, tome_audio.models; print({'transformers', 'torchaudio'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_a_first_conversion_leaves_torchaudio_usable():
+    """transformers imports torchaudio when its AST is first asked for; its constants must not land on meta."""
+    code = """
+from tome_audio.models import AST, to_huggingface
+to_huggingface(AST(None, width=16, depth=1, n_heads=1, n_classes=2, n_frames=32))
+import torchaudio.compliance.kaldi as kaldi
+assert not kaldi.EPSILON.is_meta
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

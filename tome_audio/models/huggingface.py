@@ -106,8 +106,10 @@ def to_huggingface(ast: AST) -> ASTForAudioClassification:
         for part in ("weight", "bias"):
             split = ours[f"v.blocks.{i}.attn.qkv.{part}"].chunk(3)
             weights |= {f"{_block_name(i)}.{name}.{part}": t.clone() for name, t in zip(_QKV, split, strict=True)}
+    # Looked up first: transformers imports lazily, and what it imports (torchaudio) must not make its tensors on meta.
+    model_class = transformers.ASTForAudioClassification
     with torch.device("meta"):
-        model = transformers.ASTForAudioClassification(config)
+        model = model_class(config)
     load_strict(model, weights, "the AST", _ADVICE, assign=True)
     model.classifier.layernorm.eps = ast.mlp_head[0].eps
     return model.train(ast.training)
