@@ -88,11 +88,11 @@ def test_sizes_weigh_the_mean():
     assert size.tolist() == [[6.0, 5.0]]
 
 
-def test_size_zero_never_moves_a_mean_and_an_empty_group_is_zero():
+def test_size_zero_never_moves_a_mean_and_an_empty_group_keeps_its_token():
     plan = plan_from_pairs(torch.tensor([[0, 2]]), torch.tensor([[1, 3]]), 4)
     x = torch.tensor([[[9.0], [4.0], [5.0], [6.0]]])
     merged, size = merge_tokens(plan, x, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
-    assert merged.flatten().tolist() == [4.0, 0.0] and size.tolist() == [[1.0, 0.0]]
+    assert merged.flatten().tolist() == [4.0, 6.0] and size.tolist() == [[1.0, 0.0]]
     assert size_bias(size, torch.float32).tolist() == [[[[0.0, -np.inf]]]]
 
 

@@ -3,7 +3,7 @@
 from tome_audio.merge.macs import BlockCost, encoder_macs
 from tome_audio.merge.matching import MATCHINGS, adjacent_match, bipartite_match, random_match
 from tome_audio.merge.plan import MergePlan, compose, identity_plan, plan_from_pairs, source_matrix
-from tome_audio.merge.reduce import merge_tokens, size_bias, unmerge_tokens
+from tome_audio.merge.reduce import merge_tokens, size_bias, take_tokens, unmerge_tokens
 from tome_audio.merge.schedule import (
     Rate,
     check_rate,
@@ -34,6 +34,7 @@ __all__ = [
     "random_match",
     "size_bias",
     "source_matrix",
+    "take_tokens",
     "tokens_per_layer",
     "unmerge_tokens",
 ]

@@ -29,7 +29,7 @@ def bipartite_match(metric: Tensor, r: int, *, n_prefix: int = 0) -> MergePlan:
     even, odd = _split(metric, r, n_prefix)
     if r == 0:
         return identity_plan(metric.shape[0], metric.shape[1], metric.device)
-    with torch.no_grad(), _full_precision(metric):
+    with _full_precision(metric):
         best, partner = (even @ odd.mT).max(dim=-1)
         return _merge_best(best, partner, r, metric.shape[1], n_prefix)
 
@@ -48,7 +48,7 @@ def adjacent_match(metric: Tensor, r: int, *, n_prefix: int = 0) -> MergePlan:
     if r == 0:
         return identity_plan(metric.shape[0], metric.shape[1], metric.device)
     n_even, n_odd = even.shape[1], odd.shape[1]
-    with torch.no_grad(), _full_precision(metric):
+    with _full_precision(metric):
         right = F.pad((even[:, :n_odd] * odd).sum(-1), (0, n_even - n_odd), value=-torch.inf)
         left = F.pad((even[:, 1:] * odd[:, : n_even - 1]).sum(-1), (1, 0), value=-torch.inf)
         index = torch.arange(n_even, device=metric.device)
@@ -98,7 +98,9 @@ def _scramble(index: Tensor, seed: int) -> Tensor:
 
 def _full_precision(metric: Tensor) -> AbstractContextManager[object]:
     """Keep autocast from coarsening similarities to half precision, where many of them tie."""
-    return nullcontext() if metric.is_meta else torch.autocast(metric.device.type, enabled=False)
+    if metric.is_meta or not torch.is_autocast_enabled(metric.device.type):
+        return nullcontext()
+    return torch.autocast(metric.device.type, enabled=False)
 
 
 def _check(metric: Tensor, r: int, n_prefix: int) -> None:

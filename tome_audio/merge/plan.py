@@ -11,16 +11,21 @@ from torch import Tensor
 class MergePlan(NamedTuple):
     """Where each of N tokens goes: `assign` (B, N) int64 holds slots 0 .. n_out - 1, each used at least once.
 
-    Slots keep the order of the tokens that stay, so prefix tokens keep their place and time stays in order.
+    Slots keep the order of the tokens that stay, so prefix tokens keep their place and time stays in order. `stays`
+    (B, n_out) is the position of one token of each slot, `leaves` (B, N - n_out) those of all others: with them a merge
+    copies the tokens that stay in one go and touches the rest alone.
     """
 
     assign: Tensor
     n_out: int
+    stays: Tensor
+    leaves: Tensor
 
 
 def identity_plan(batch: int, n_tokens: int, device: torch.device | str | None = None) -> MergePlan:
     """Return the plan that merges nothing, for B = `batch` and N = `n_tokens`."""
-    return MergePlan(torch.arange(n_tokens, device=device).expand(batch, n_tokens), n_tokens)
+    positions = torch.arange(n_tokens, device=device).expand(batch, n_tokens)
+    return MergePlan(positions, n_tokens, positions, positions[:, :0])
 
 
 def plan_from_pairs(source: Tensor, target: Tensor, n_tokens: int) -> MergePlan:
@@ -34,10 +39,13 @@ def plan_from_pairs(source: Tensor, target: Tensor, n_tokens: int) -> MergePlan:
     Returns:
         A plan with N - r slots; tokens that stay keep their order.
     """
-    positions = torch.arange(n_tokens, device=source.device).expand(source.shape[0], n_tokens)
-    joins = positions.scatter(1, source, target)
-    slot = (joins == positions).cumsum(1) - 1
-    return MergePlan(slot.gather(1, joins), n_tokens - source.shape[1])
+    batch, n_out = source.shape[0], n_tokens - source.shape[1]
+    kept = torch.ones(batch, n_tokens, dtype=torch.int64, device=source.device).scatter_(1, source, 0)
+    rank = kept.cumsum(1)
+    # The m-th token that stays is where the rank first reaches m.
+    stays = torch.searchsorted(rank, torch.arange(1, n_out + 1, device=source.device).repeat(batch, 1))
+    slot = rank - 1
+    return MergePlan(slot.scatter(1, source, slot.gather(1, target)), n_out, stays, source)
 
 
 def compose(first: MergePlan, second: MergePlan) -> MergePlan:
@@ -51,7 +59,12 @@ def compose(first: MergePlan, second: MergePlan) -> MergePlan:
             f"cannot compose: the first plan leaves {first.n_out} tokens, the second starts from "
             f"{second.assign.shape[1]}; pass plans of consecutive layers in order"
         )
-    return MergePlan(second.assign.gather(1, first.assign), second.n_out)
+    return MergePlan(
+        second.assign.gather(1, first.assign),
+        second.n_out,
+        first.stays.gather(1, second.stays),
+        torch.cat((first.leaves, first.stays.gather(1, second.leaves)), dim=1),
+    )
 
 
 def source_matrix(plan: MergePlan) -> Tensor:

@@ -11,7 +11,9 @@ from tome_audio.merge.plan import MergePlan
 def merge_tokens(plan: MergePlan, x: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Replace each group of the plan by the size-weighted mean of its tokens (arXiv 2210.09461, section 3).
 
-    Sums are taken in float32 or better whatever the dtype of `x`. A group whose sizes are all 0 (padding) becomes 0.
+    The mean is the token that stays plus, for each that leaves, its share of their difference: only the tokens of a
+    merge are computed with, all others are copied. Differences are added up in float32 or better whatever the dtype of
+    `x`. In a group whose sizes are all 0 (padding) the token that stays is unchanged.
 
     Args:
         plan: `assign` (B, N) with n_out = M slots.
@@ -27,15 +29,24 @@ def merge_tokens(plan: MergePlan, x: Tensor, size: Tensor | None = None) -> tupl
     _check(plan, x, plan.assign.shape[1])
     wide = torch.promote_types(x.dtype, torch.float32)
     if size is None:
-        size, weighted = torch.ones(plan.assign.shape, dtype=wide, device=x.device), x.to(wide)
-    elif size.shape == plan.assign.shape:
-        weighted = x.to(wide) * size[..., None]
-    else:
+        size = torch.ones(plan.assign.shape, dtype=wide, device=x.device)
+    elif size.shape != plan.assign.shape:
         raise ValueError(f"size must be {tuple(plan.assign.shape)} like the plan, got {tuple(size.shape)}")
-    total = _sum_groups(plan, size.to(wide)[..., None])
-    # In place: on a CPU a pass over the tokens costs as much as the matching.
-    mean = _sum_groups(plan, weighted).div_(total.clamp(min=torch.finfo(wide).tiny))
-    return mean.to(x.dtype), total.squeeze(-1)
+    size = size.to(wide)
+    slot, leaving = plan.assign.gather(1, plan.leaves), size.gather(1, plan.leaves)
+    total = size.gather(1, plan.stays).scatter_add_(1, slot, leaving)
+    share = leaving / total.gather(1, slot).clamp(min=torch.finfo(wide).tiny)
+    merged = take_tokens(x, plan.stays)
+    difference = (take_tokens(x, plan.leaves).to(wide) - take_tokens(merged, slot)) * share[..., None]
+    return _add_tokens(merged, slot, difference), total
+
+
+def take_tokens(x: Tensor, positions: Tensor) -> Tensor:
+    """Return the tokens of x (B, N, C) at `positions` (B, K): (B, K, C).
+
+    On a CPU many times faster than `gather`, which reads an index per channel.
+    """
+    return x.flatten(0, 1).index_select(0, _rows(positions, x.shape[1])).unflatten(0, positions.shape)
 
 
 def unmerge_tokens(plan: MergePlan, x: Tensor) -> Tensor:
@@ -45,7 +56,7 @@ def unmerge_tokens(plan: MergePlan, x: Tensor) -> Tensor:
         ValueError: if `x` does not have the plan's batch and number of slots.
     """
     _check(plan, x, plan.n_out)
-    return x.gather(1, plan.assign[..., None].expand(-1, -1, x.shape[-1]))
+    return take_tokens(x, plan.assign)
 
 
 def size_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
@@ -53,10 +64,20 @@ def size_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
     return size.log().to(dtype)[:, None, None, :]
 
 
-def _sum_groups(plan: MergePlan, x: Tensor) -> Tensor:
-    """Sum the tokens (B, N, C) of each slot: (B, M, C)."""
-    sums = torch.zeros_like(x[:, : plan.n_out])  # like a part of x, so that it is batched where vmap has batched x
-    return sums.scatter_add_(1, plan.assign[..., None].expand_as(x), x)
+def _add_tokens(x: Tensor, slot: Tensor, update: Tensor) -> Tensor:
+    """Add the rows of `update` (B, r, C) to x (B, M, C) at `slot` (B, r), where slots may repeat; x may be reused."""
+    if x.dtype != update.dtype:  # in half precision, updates to one slot are added up before they are rounded
+        order = torch.arange(slot.shape[1], device=slot.device).expand_as(slot)
+        first = order.new_zeros(x.shape[:2]).scatter_reduce_(1, slot, order, "amin", include_self=False).gather(1, slot)
+        total = torch.zeros_like(update).flatten(0, 1).index_add_(0, _rows(first, slot.shape[1]), update.flatten(0, 1))
+        update = total.view_as(update).to(x.dtype)
+    return x.flatten(0, 1).index_add_(0, _rows(slot, x.shape[1]), update.flatten(0, 1)).view_as(x)
+
+
+def _rows(positions: Tensor, n_tokens: int) -> Tensor:
+    """Return positions (B, K) within clips as rows (B * K) of all B * N tokens."""
+    first = torch.arange(positions.shape[0], device=positions.device) * n_tokens
+    return (positions + first[:, None]).flatten()
 
 
 def _check(plan: MergePlan, x: Tensor, n_tokens: int) -> None:

@@ -16,6 +16,7 @@ from tome_audio.merge import (
     compose,
     merge_tokens,
     size_bias,
+    take_tokens,
     unmerge_tokens,
 )
 from tome_audio.patch.config import MergeConfig
@@ -68,7 +69,7 @@ class MergeState:
         """Run one block with merging: (B, N, C) -> (B, M, C), or (B, N0, C) where tokens are given back."""
         total, size = self.totals[index], self.sizes[index]
         if self.config.unmerge and total is not None:
-            x = x.gather(1, _first_members(total)[..., None].expand(-1, -1, x.shape[-1]))
+            x = take_tokens(x, total.stays)
         n_tokens = x.shape[1]
         r = clamp_r(self.schedule[index], n_tokens, self.n_prefix)
         bias = size_bias(size, x.dtype) if size is not None and self.config.prop_attn else None
@@ -118,10 +119,3 @@ class MergeState:
                 stacklevel=2,
             )
 
-
-def _first_members(plan: MergePlan) -> Tensor:
-    """Return the position (B, M) of the first token of each slot."""
-    batch, n_tokens = plan.assign.shape
-    positions = torch.arange(n_tokens, device=plan.assign.device).expand(batch, n_tokens)
-    first = positions.new_full((batch, plan.n_out), n_tokens)
-    return first.scatter_reduce(1, plan.assign, positions, "amin")
