@@ -172,7 +172,7 @@ def test_looking_leaves_no_trace(vit):
         repr(vit)
         list(vit.blocks)
         vit(IMAGE)
-    assert [t.tokens for t in traces] == [[17, 15, 13, 11]]
+    assert [t.tokens for t in traces] == [[17, 15, 13, 13]]
 
 
 def test_options_read_back_are_a_copy(vit):
@@ -231,4 +231,4 @@ def test_the_trace_belongs_to_its_model_and_ends_with_its_context(vit):
         other(IMAGE)
         vit(IMAGE)
     vit(IMAGE)
-    assert [t.tokens for t in traces] == [[17, 15, 13, 11]] * 2
+    assert [t.tokens for t in traces] == [[17, 15, 13, 13]] * 2

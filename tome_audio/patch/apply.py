@@ -33,6 +33,7 @@ def apply_patch(
     prop_attn: bool = True,
     unmerge: bool = False,
     n_prefix: int | None = None,
+    prefix_only: bool | None = None,
     seed: int = 0,
 ) -> ModelT:
     """Let the model merge tokens between attention and feed-forward of each block, in place, and return it.
@@ -49,6 +50,9 @@ def apply_patch(
         unmerge: every block gives back all N tokens, so that features stay dense (`forward_intermediates`, masks per
             frame); costs two copies per block.
         n_prefix: protected tokens at the front; None asks the model.
+        prefix_only: let the last block compute only the prefix tokens, with the same logits to rounding. None does so
+            while tokens merge and the model's own `forward` is called and reads nothing else; `forward_features` and
+            requested hidden states still get all tokens. True does so always, also with r = 0.
         seed: seed of random matching.
 
     Raises:
@@ -56,8 +60,9 @@ def apply_patch(
         ValueError: if an option is not understood, or `model.r` was set before patching.
     """
     config = MergeConfig(
-        r=r, metric=metric, matching=matching, prop_attn=prop_attn, unmerge=unmerge, n_prefix=n_prefix, seed=seed
-    )
+        r=r, metric=metric, matching=matching, prop_attn=prop_attn, unmerge=unmerge, n_prefix=n_prefix,
+        prefix_only=prefix_only, seed=seed,
+    )  # fmt: skip
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"apply_patch needs a torch.nn.Module, got {type(model).__name__}")
     before = merge_config(model) if is_patched(model) else None
@@ -116,13 +121,21 @@ def _refuse_block_list(model: nn.Module) -> None:
 
 def _patch_model(model: ModelT, config: MergeConfig) -> ModelT:
     for encoder, adapter in list(find_encoders(model)):
-        _patch_encoder(encoder, adapter, config)
+        owners = [m for m in model.modules() if class_names(type(m))[0] in adapter.classifiers and _holds(m, encoder)]
+        reads_prefix = bool(owners) or (encoder is model and adapter.reads_prefix(encoder))
+        _patch_encoder(encoder, adapter, config, reads_prefix)
+        for owner in owners:
+            swap_class(owner, adapter.classifiers[class_names(type(owner))[0]])
     if not isinstance(model, PatchedModel):
         swap_class(model, PatchedModel)
     return model
 
 
-def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) -> None:
+def _holds(model: nn.Module, part: nn.Module) -> bool:
+    return any(module is part for module in model.modules())
+
+
+def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, reads_prefix: bool) -> None:
     original = encoder._modules[adapter.blocks]
     assert original is not None  # _check_encoder has seen it
     for block in original.children():
@@ -130,7 +143,7 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) ->
         if config.metric != "hidden":
             add_recorder(adapter.projection(block, config.metric))
     n_prefix = adapter.n_prefix(encoder) if config.n_prefix is None else config.n_prefix
-    merged = MergedBlocks.wrap(original, adapter, config, n_prefix, adapter.pools_patches(encoder))
+    merged = MergedBlocks.wrap(original, adapter, config, n_prefix, adapter.pools_patches(encoder), reads_prefix)
     encoder._modules[adapter.blocks] = merged
     swap_class(encoder, adapter.encoder_mixin or PatchedModel)
 
@@ -145,6 +158,10 @@ def _check_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) ->
             f"found {type(blocks).__name__}; this version of the model is not supported by {adapter.name!r}"
         )
     expand_schedule(config.r, len(blocks))
+    if config.prefix_only and (adapter.pools_patches(encoder) or adapter.n_prefix(encoder) == 0):
+        raise UnsupportedModelError(
+            f"prefix_only=True, but the head of {where} reads patch tokens; leave prefix_only out"
+        )
     for index, block in enumerate(blocks):
         base: Any = next((c for c in type(block).__mro__ if class_names(c)[0] == adapter.block_class), None)
         if base is None or type(block).forward is not base.forward or "forward" in block.__dict__:
@@ -154,6 +171,11 @@ def _check_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) ->
                 "register an adapter for this block (tome_audio.patch.registry)"
             )
         _check_split(adapter, block, config, f"block {index} of {where}")
+    if config.prefix_only and not adapter.can_attend_prefix(blocks[-1]):
+        raise UnsupportedModelError(
+            f"prefix_only=True, but the last block of {where} cannot be run for the prefix alone: {adapter.name!r} "
+            "does not know how, its attention is not the fused one, or a part of it was replaced or hooked"
+        )
 
 
 @torch.no_grad()
@@ -180,6 +202,9 @@ def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where:
         attended, projected = record(projection, adapter.attend, block, x, None)
         split = adapter.feed_forward(block, attended)
         metric = adapter.read_metric(block, config.metric, projected)
+        first = attended[:, :2]
+        if config.prefix_only is not False and adapter.can_attend_prefix(block):
+            first = adapter.attend_prefix(block, x, None, 2)
         weighed = adapter.attend(block, x[:, :4], bias) if config.prop_attn else attended[:, :4]
     finally:
         remove_recorder(projection)
@@ -191,6 +216,7 @@ def _check_split(adapter: Adapter, block: nn.Module, config: MergeConfig, where:
             f"{tuple(metric.shape)} for B=1 and N=5"
         )
     _check_equal(whole, split, f"{where}, run in two parts as {adapter.name!r} does,")
+    _check_equal(attended[:, :2], first, f"{where}, run for two tokens alone as {adapter.name!r} does,")
     _check_equal(attended[:, :4], weighed, f"attention of {where} with a token of size 2 as {adapter.name!r} weighs it")
 
 

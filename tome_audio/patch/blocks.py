@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tome_audio.merge import expand_schedule
 from tome_audio.patch.classes import Swapped
 from tome_audio.patch.config import MergeConfig
+from tome_audio.patch.prefix import is_prefix_read
 from tome_audio.patch.registry import Adapter
 from tome_audio.patch.state import MergeState
 from tome_audio.patch.trace import new_trace
@@ -81,20 +82,36 @@ class MergedBlocks(nn.ModuleList):
     config: MergeConfig
     n_prefix: int
     restore: bool
+    reads_prefix: bool
     layers: range
     depth: int
 
     @classmethod
     def wrap(
-        cls, original: nn.Module, adapter: Adapter, config: MergeConfig, n_prefix: int, restore: bool
+        cls,
+        original: nn.Module,
+        adapter: Adapter,
+        config: MergeConfig,
+        n_prefix: int,
+        restore: bool,
+        reads_prefix: bool,
     ) -> MergedBlocks:
-        """Return a list that shares the children, hooks and flags of `original`, which stays as it is."""
+        """Return a list that shares the children, hooks and flags of `original`, which stays as it is.
+
+        Args:
+            original: the model's `nn.Sequential` or `nn.ModuleList`.
+            adapter: how its blocks are run.
+            config: what to merge.
+            n_prefix: P, tokens at the front that are never merged.
+            restore: whether the last block gives every token back, because the head pools them.
+            reads_prefix: whether the patched model's own `forward` reads the prefix tokens alone.
+        """
         depth = len(original._modules)
         self = cls.__new__(cls)
         self.__dict__.update(original.__dict__)
         # Past nn.Module.__setattr__, which would register the original as a child and double the state_dict.
         self.__dict__.update(original=original, adapter=adapter, config=config, n_prefix=n_prefix, restore=restore)
-        self.__dict__.update(layers=range(depth), depth=depth)
+        self.__dict__.update(reads_prefix=reads_prefix, layers=range(depth), depth=depth)
         return self
 
     def unwrap(self) -> nn.Module:
@@ -108,6 +125,16 @@ class MergedBlocks(nn.ModuleList):
         whole = expand_schedule(self.config.r, self.depth)
         return tuple(whole[layer] for layer in self.layers)
 
+    def queries_of_last(self, *, reading: bool) -> int | None:
+        """Return how many tokens the last block computes, None for all; `reading`: whether only the prefix is read."""
+        wanted = self.config.prefix_only
+        if wanted is None:
+            wanted = reading and any(self.schedule)
+        if not wanted or self.restore or self.config.unmerge or self.n_prefix == 0 or self.layers[-1] != self.depth - 1:
+            return None
+        last: Any = list(self._modules.values())[-1]
+        return self.n_prefix if self.adapter.can_attend_prefix(last) else None
+
     def __iter__(self) -> Iterator[Any]:
         if len(self._modules) != len(self.layers):
             raise ValueError("blocks were added or removed after apply_patch: call apply_patch again")
@@ -117,7 +144,8 @@ class MergedBlocks(nn.ModuleList):
                 "run all blocks from the first on, or set model.r = 0"
             )
         trace = None if torch.compiler.is_compiling() else new_trace(self)
-        state = MergeState(self.adapter, self.config, self.schedule, self.n_prefix, self.restore, trace)
+        queries = self.queries_of_last(reading=is_prefix_read())
+        state = MergeState(self.adapter, self.config, self.schedule, self.n_prefix, self.restore, queries, trace)
         return iter([Step(state, index, block) for index, block in enumerate(self._modules.values())])
 
     def __getitem__(self, index: Any) -> Any:
@@ -126,7 +154,7 @@ class MergedBlocks(nn.ModuleList):
             return blocks[index][1]
         picked = type(self.original)()
         picked._modules.update(blocks[index])
-        part = MergedBlocks.wrap(picked, self.adapter, self.config, self.n_prefix, self.restore)
+        part = MergedBlocks.wrap(picked, self.adapter, self.config, self.n_prefix, self.restore, self.reads_prefix)
         part.__dict__.update(layers=self.layers[index], depth=self.depth)
         return part
 

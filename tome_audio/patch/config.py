@@ -26,6 +26,7 @@ class MergeConfig:
     prop_attn: bool = True
     unmerge: bool = False
     n_prefix: int | None = None
+    prefix_only: bool | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -35,6 +36,8 @@ class MergeConfig:
         for name in ("prop_attn", "unmerge"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.prefix_only is not None and not isinstance(self.prefix_only, bool):
+            raise ValueError(f"prefix_only must be True, False or None, got {self.prefix_only!r}")
         if self.n_prefix is not None:
             object.__setattr__(self, "n_prefix", _whole_number("n_prefix", self.n_prefix))
         object.__setattr__(self, "seed", _whole_number("seed", self.seed))

@@ -26,6 +26,11 @@ def remove_recorder(module: nn.Module) -> None:
         del module._forward_hooks[key]
 
 
+def is_recorder(hook: object) -> bool:
+    """Return whether a forward hook is the one that `add_recorder` adds."""
+    return hook is _hand_over
+
+
 def record(module: nn.Module, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
     """Call `function` and return its result and what `module`, which has a recorder, put out inside it.
 

@@ -47,6 +47,9 @@ class Adapter(ABC):
     blocks: ClassVar[str] = "blocks"
     encoder_mixin: ClassVar[type[Swapped] | None] = None
     """Put in front of the encoder's class while it is patched; None adds the attribute `r` and nothing else."""
+    classifiers: ClassVar[dict[str, type[Swapped]]] = {}
+    """Class names of models around the encoder whose `forward` reads its prefix tokens alone, and what is put in front
+    of their classes: a `PatchedModel` whose `forward` calls theirs through `read_prefix` (tome_audio.patch.prefix)."""
 
     @abstractmethod
     def n_prefix(self, encoder: nn.Module) -> int:
@@ -84,10 +87,24 @@ class Adapter(ABC):
         """Return whether the head reads patch tokens, so that the last block must give every token back."""
         return False
 
+    def reads_prefix(self, encoder: nn.Module) -> bool:
+        """Return whether the encoder's own `forward` reads the prefix tokens alone (and says so by `read_prefix`)."""
+        return False
+
+    def can_attend_prefix(self, block: Any) -> bool:
+        """Return whether `attend_prefix` gives what this block would: nothing replaced, hooked or switched off."""
+        return False
+
+    def attend_prefix(self, block: Any, x: Tensor, bias: Tensor | None, n_prefix: int) -> Tensor:
+        """Run the block up to its attention residual for the first P tokens alone: (B, N, C) -> (B, P, C)."""
+        raise NotImplementedError(f"{self.name} has no attend_prefix")
+
     def cost(self, block: Any) -> BlockCost:
         """Return the MACs of one block, from the weights of its linear layers."""
         attention, feed_forward = self.parts(block)
-        return BlockCost(_linear_macs(attention), _linear_macs(feed_forward), self.attention_width(block))
+        width = self.attention_width(block)
+        key_value = 2 * width * self.projection(block, "key").in_features
+        return BlockCost(_linear_macs(attention), _linear_macs(feed_forward), width, key_value)
 
 
 _ADAPTERS: dict[str, Adapter] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -15,7 +16,7 @@ class MergeReport:
     """Tokens and multiply-accumulates per block, for one clip.
 
     `wanted` is the schedule as set, `merged` what the number of tokens allows; `tokens` holds N entering each block
-    and, last, N leaving.
+    and, last, N leaving. `prefix_only` says that the last block computes the prefix tokens alone (and merges nothing).
     """
 
     wanted: tuple[int, ...]
@@ -23,6 +24,7 @@ class MergeReport:
     tokens: tuple[int, ...]
     macs: tuple[int, ...]
     macs_unmerged: tuple[int, ...]
+    prefix_only: bool = False
 
     @property
     def is_clamped(self) -> bool:
@@ -36,7 +38,7 @@ class MergeReport:
 
 
 def describe(model: nn.Module, n_tokens: int) -> MergeReport:
-    """Report tokens and MACs per block of a patched model when N = `n_tokens` tokens enter it, prefix included.
+    """Report what `model(x)` takes when N = `n_tokens` tokens enter the blocks, prefix included.
 
     Patch embedding and head are not part of the blocks and not counted. Of several encoders the first is reported.
 
@@ -44,13 +46,18 @@ def describe(model: nn.Module, n_tokens: int) -> MergeReport:
         NotPatchedError: if the model is not patched.
     """
     blocks = merged_blocks(model)[0]
-    wanted = blocks.schedule
+    queries = blocks.queries_of_last(reading=blocks.reads_prefix)
+    wanted = blocks.schedule if queries is None else (*blocks.schedule[:-1], 0)
     tokens = tokens_per_layer(wanted, n_tokens, blocks.n_prefix)
     costs = [blocks.adapter.cost(block) for block in blocks._modules.values()]
     return MergeReport(
         wanted=wanted,
         merged=clamp_schedule(wanted, n_tokens, blocks.n_prefix),
         tokens=tokens,
-        macs=tuple(encoder_macs([c], [n, m]) for c, n, m in zip(costs, tokens, tokens[1:], strict=False)),
+        macs=tuple(
+            encoder_macs([cost], pair, last_queries=queries if layer == len(costs) - 1 else None)
+            for layer, (cost, pair) in enumerate(zip(costs, pairwise(tokens), strict=True))
+        ),
         macs_unmerged=tuple(encoder_macs([c], [n_tokens, n_tokens]) for c in costs),
+        prefix_only=queries is not None,
     )

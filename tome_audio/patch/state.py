@@ -43,9 +43,13 @@ class MergeState:
         schedule: tuple[int, ...],
         n_prefix: int,
         restore: bool,
+        last_queries: int | None,
         trace: Trace | None,
     ) -> None:
         depth = len(schedule)
+        if last_queries is not None:  # what the last block merges, nobody would see
+            schedule = (*schedule[:-1], 0)
+        self.last_queries = last_queries
         self.adapter = adapter
         self.config = config
         self.schedule = schedule
@@ -60,19 +64,24 @@ class MergeState:
         """Return whether block `index` has nothing to merge and no merged tokens before it."""
         if index == 0:
             self._start(x)
-        plain = self.schedule[index] == 0 and self.sizes[index] is None
+        plain = self.schedule[index] == 0 and self.sizes[index] is None and not self._is_cut(index)
         if plain and self.trace is not None:
             self.trace.record(index, x.shape[1], None, None)
         return plain
 
     def run(self, index: int, block: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Run one block with merging: (B, N, C) -> (B, M, C), or (B, N0, C) where tokens are given back."""
+        """Run one block with merging: (B, N, C) -> (B, M, C), or (B, N0, C) where tokens are given back.
+
+        The last block gives (B, P, C) where only the P prefix tokens are read.
+        """
+        if self._is_cut(index):
+            return self._run_prefix(index, block, x)
         total, size = self.totals[index], self.sizes[index]
         if self.config.unmerge and total is not None:
             x = take_tokens(x, total.stays)
         n_tokens = x.shape[1]
         r = clamp_r(self.schedule[index], n_tokens, self.n_prefix)
-        bias = size_bias(size, x.dtype) if size is not None and self.config.prop_attn else None
+        bias = self._bias(size, x)
         x, metric = self._attend(block, r, x, bias, *args, **kwargs)
         if r > 0:
             plan = self._match(metric, r, index)
@@ -86,6 +95,21 @@ class MergeState:
         if total is not None and (self.config.unmerge or (self.restore_last and index == len(self.schedule) - 1)):
             x = unmerge_tokens(total, x)
         return x
+
+    def _is_cut(self, index: int) -> bool:
+        return self.last_queries is not None and index == len(self.schedule) - 1
+
+    def _run_prefix(self, index: int, block: Any, x: Tensor) -> Tensor:
+        """Run the last block for the tokens that are read."""
+        assert self.last_queries is not None
+        total, size = self.totals[index], self.sizes[index]
+        if self.trace is not None:
+            self.trace.record(index, x.shape[1], total, size)
+        attended = self.adapter.attend_prefix(block, x, self._bias(size, x), self.last_queries)
+        return self.adapter.feed_forward(block, attended)
+
+    def _bias(self, size: Tensor | None, x: Tensor) -> Tensor | None:
+        return size_bias(size, x.dtype) if size is not None and self.config.prop_attn else None
 
     def _attend(
         self, block: Any, r: int, x: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
@@ -118,4 +142,3 @@ class MergeState:
                 MergeClampWarning,
                 stacklevel=2,
             )
-

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tome_audio.patch.model import PatchedModel
+from tome_audio.patch.prefix import has_hooks, read_prefix
 from tome_audio.patch.registry import Adapter, UnsupportedModelError
 
 _MODULE = "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer"
@@ -28,6 +30,26 @@ class HuggingFaceAstEncoder(PatchedModel):
         return super().forward(input_values, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
 
 
+class HuggingFaceAstClassifier(PatchedModel):
+    """Says that the head reads both prefix tokens, unless the caller wants the hidden states."""
+
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run `ASTForAudioClassification.forward`."""
+        forward: Any = super().forward  # type: ignore[misc]
+        config: Any = self.config  # type: ignore[attr-defined]
+        if any(
+            kwargs.get(name) or getattr(config, name, False) for name in ("output_hidden_states", "output_attentions")
+        ):
+            return forward(input_values, labels=labels, attention_mask=attention_mask, **kwargs)
+        return read_prefix(forward, input_values, labels=labels, attention_mask=attention_mask, **kwargs)
+
+
 class HuggingFaceAstAdapter(Adapter):
     """Merges between the two residual branches of `ASTLayer`; both prefix tokens (class, distillation) stay."""
 
@@ -36,6 +58,7 @@ class HuggingFaceAstAdapter(Adapter):
     block_class = f"{_MODULE}.ASTLayer"
     blocks = "layers"
     encoder_mixin = HuggingFaceAstEncoder
+    classifiers: ClassVar = {f"{_MODULE}.ASTForAudioClassification": HuggingFaceAstClassifier}
 
     def n_prefix(self, encoder: nn.Module) -> int:
         return 2
@@ -54,6 +77,28 @@ class HuggingFaceAstAdapter(Adapter):
             raise ValueError(_MASK)
         attended, _ = block.attention(block.layernorm_before(x), bias, **kwargs)
         return block.dropout(attended) + x
+
+    def can_attend_prefix(self, block: Any) -> bool:
+        attention = block.attention
+        return (
+            type(attention).__name__ == "ASTAttention"
+            and attention.config._attn_implementation == "sdpa"
+            and not has_hooks(attention)
+        )
+
+    def attend_prefix(self, block: Any, x: Tensor, bias: Tensor | None, n_prefix: int) -> Tensor:
+        attention, normed = block.attention, block.layernorm_before(x)
+        q, k, v = (
+            layer(tokens).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+            for layer, tokens in (
+                (attention.q_proj, normed[:, :n_prefix]),
+                (attention.k_proj, normed),
+                (attention.v_proj, normed),
+            )
+        )
+        dropout = attention.attention_dropout if attention.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=attention.scaling)
+        return block.dropout(attention.o_proj(attended.transpose(1, 2).flatten(2))) + x[:, :n_prefix]
 
     def feed_forward(self, block: Any, x: Tensor) -> Tensor:
         return block.dropout(block.mlp(block.layernorm_after(x))) + x

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tome_audio.patch.model import PatchedModel
+from tome_audio.patch.prefix import has_hooks, is_plain_linear, read_prefix
 from tome_audio.patch.registry import Adapter
+
+
+class KwtClassifier(PatchedModel):
+    """Says that the head reads the class token."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run `KWT.forward`."""
+        return read_prefix(super().forward, x)  # type: ignore[misc]
 
 
 class KwtAdapter(Adapter):
@@ -15,6 +27,7 @@ class KwtAdapter(Adapter):
     name = "KWT"
     encoder_class = "tome_audio.models.kwt.KWT"
     block_class = "tome_audio.models.kwt.KWTBlock"
+    encoder_mixin = KwtClassifier
 
     def n_prefix(self, encoder: Any) -> int:
         return int(encoder.num_prefix_tokens)
@@ -23,6 +36,21 @@ class KwtAdapter(Adapter):
         if attn_mask is not None:
             raise ValueError("attn_mask refers to token positions, which merging changes; set model.r = 0")
         return block.norm1(x + block.attn(x, attn_mask=bias))
+
+    def reads_prefix(self, encoder: nn.Module) -> bool:
+        return True
+
+    def can_attend_prefix(self, block: Any) -> bool:
+        return not has_hooks(block.attn) and is_plain_linear(block.attn.q)
+
+    def attend_prefix(self, block: Any, x: Tensor, bias: Tensor | None, n_prefix: int) -> Tensor:
+        attention, first = block.attn, x[:, :n_prefix]
+        q, k, v = (
+            layer(tokens).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for layer, tokens in ((attention.q, first), (attention.k, x), (attention.v, x))
+        )
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=attention.scale)
+        return block.norm1(first + attention.proj(attended.transpose(1, 2).flatten(2)))
 
     def feed_forward(self, block: Any, x: Tensor) -> Tensor:
         return block.norm2(x + block.mlp(x))

@@ -6,12 +6,14 @@ may loop over `self.v.blocks` themselves.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tome_audio.patch.model import PatchedModel
-from tome_audio.patch.registry import Adapter
+from tome_audio.patch.prefix import has_hooks, is_plain_linear, read_prefix
+from tome_audio.patch.registry import Adapter, class_names
 
 
 class TimmEncoder(PatchedModel):
@@ -31,11 +33,26 @@ class TimmEncoder(PatchedModel):
             )
         return super().forward_intermediates(*args, **kwargs)  # type: ignore[misc]
 
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run timm's own: (B, channels, height, width) to logits (B, K)."""
+        forward: Any = super().forward  # type: ignore[misc]
+        if self.blocks.adapter.reads_prefix(self):  # type: ignore[attr-defined]
+            return read_prefix(forward, x, *args, **kwargs)
+        return forward(x, *args, **kwargs)
+
     def reset_classifier(self, *args: Any, **kwargs: Any) -> None:
         """Run timm's own, and give every token back to the new head if it pools patches."""
         super().reset_classifier(*args, **kwargs)  # type: ignore[misc]
         blocks = self.blocks  # type: ignore[attr-defined]
         blocks.__dict__["restore"] = blocks.adapter.pools_patches(self)
+
+
+class AstClassifier(PatchedModel):
+    """Says that AST's head reads the class and the distillation token."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run `AST.forward`: spectrograms (B, T, F) to logits (B, K)."""
+        return read_prefix(super().forward, x)  # type: ignore[misc]
 
 
 class TimmAdapter(Adapter):
@@ -45,6 +62,7 @@ class TimmAdapter(Adapter):
     encoder_class = "timm.models.vision_transformer.VisionTransformer"
     block_class = "timm.models.vision_transformer.Block"
     encoder_mixin = TimmEncoder
+    classifiers: ClassVar = {"tome_audio.models.ast.AST": AstClassifier}
 
     def n_prefix(self, encoder: Any) -> int:
         return int(encoder.num_prefix_tokens)
@@ -58,6 +76,35 @@ class TimmAdapter(Adapter):
         if attn_mask is not None or is_causal:
             raise ValueError("attn_mask and is_causal refer to token positions, which merging changes; set model.r = 0")
         return x + block.drop_path1(block.ls1(block.attn(block.norm1(x), attn_mask=bias)))
+
+    def reads_prefix(self, encoder: Any) -> bool:
+        return encoder.global_pool == "token"
+
+    def can_attend_prefix(self, block: Any) -> bool:
+        attention = block.attn
+        return (
+            class_names(type(attention))[0] == "timm.layers.attention.Attention"
+            and attention.fused_attn
+            and is_plain_linear(attention.qkv)
+            and not has_hooks(attention)
+        )
+
+    def attend_prefix(self, block: Any, x: Tensor, bias: Tensor | None, n_prefix: int) -> Tensor:
+        attention, normed = block.attn, block.norm1(x)
+        width, weight, shift = attention.num_heads * attention.head_dim, attention.qkv.weight, attention.qkv.bias
+        first = normed[:, :n_prefix]
+        q = F.linear(first, weight[:width], None if shift is None else shift[:width])
+        kv = F.linear(normed, weight[width:], None if shift is None else shift[width:])
+        q, k, v = (t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for t in (q, *kv.chunk(2, dim=-1)))
+        dropout = attention.attn_drop.p if attention.training else 0.0
+        attended = F.scaled_dot_product_attention(
+            attention.q_norm(q), attention.k_norm(k), v, attn_mask=bias, dropout_p=dropout
+        )
+        attended = attention.norm(attended.transpose(1, 2).flatten(2))
+        if getattr(attention, "gate", None) is not None:
+            attended = attended * attention.gate(first).sigmoid()
+        attended = attention.proj_drop(attention.proj(attended))
+        return x[:, :n_prefix] + block.drop_path1(block.ls1(attended))
 
     def feed_forward(self, block: Any, x: Tensor) -> Tensor:
         return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
