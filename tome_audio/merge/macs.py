@@ -17,7 +17,7 @@ class BlockCost(NamedTuple):
     attention: int
     feed_forward: int
     attention_width: int
-    key_value: int
+    key_value: int = 0
 
 
 def encoder_macs(blocks: Sequence[BlockCost], tokens: Sequence[int], *, last_queries: int | None = None) -> int:

@@ -125,4 +125,5 @@ def _split(metric: Tensor, r: int, n_prefix: int) -> tuple[Tensor, Tensor]:
 def _merge_best(score: Tensor, partner: Tensor, r: int, n_tokens: int, n_prefix: int) -> MergePlan:
     """Merge the r tokens of A with the highest `score` (B, |A|) into their `partner` (B, |A|) in B."""
     chosen = score.argsort(dim=-1, descending=True, stable=True)[:, :r]
-    return plan_from_pairs(n_prefix + 2 * chosen, n_prefix + 2 * partner.gather(1, chosen) + 1, n_tokens)
+    source, target = chosen * 2, partner.gather(1, chosen) * 2
+    return plan_from_pairs(source.add_(n_prefix), target.add_(n_prefix + 1), n_tokens)

@@ -1,4 +1,4 @@
-"""A merge as data: which output slot each input token goes to."""
+"""A merge as data: which tokens stay, and which of them each other token joins."""
 
 from __future__ import annotations
 
@@ -9,23 +9,40 @@ from torch import Tensor
 
 
 class MergePlan(NamedTuple):
-    """Where each of N tokens goes: `assign` (B, N) int64 holds slots 0 .. n_out - 1, each used at least once.
+    """Which of N tokens stay, and what the others join.
 
-    Slots keep the order of the tokens that stay, so prefix tokens keep their place and time stays in order. `stays`
-    (B, n_out) is the position of one token of each slot, `leaves` (B, N - n_out) those of all others: with them a merge
-    copies the tokens that stay in one go and touches the rest alone.
+    `stays` (B, M) int64 holds the positions of the tokens that stay, one for each of the M slots; `leaves` (B, N - M)
+    those of all others; `joins` (B, N - M) the slot each of them goes to. Slots keep the order of the tokens that stay,
+    so prefix tokens keep their place and time stays in order.
     """
 
-    assign: Tensor
-    n_out: int
     stays: Tensor
     leaves: Tensor
+    joins: Tensor
+
+    @property
+    def n_tokens(self) -> int:
+        """N, the number of tokens before merging."""
+        return self.stays.shape[1] + self.leaves.shape[1]
+
+    @property
+    def n_out(self) -> int:
+        """M, the number of tokens after merging."""
+        return self.stays.shape[1]
+
+    @property
+    def assign(self) -> Tensor:
+        """The slot each token goes to: (B, N) int64 with values 0 .. M - 1."""
+        batch, n_out = self.stays.shape
+        slots = torch.arange(n_out, device=self.stays.device).expand(batch, n_out)
+        assign = self.stays.new_empty(batch, self.n_tokens)
+        return assign.scatter_(1, self.stays, slots).scatter_(1, self.leaves, self.joins)
 
 
 def identity_plan(batch: int, n_tokens: int, device: torch.device | str | None = None) -> MergePlan:
     """Return the plan that merges nothing, for B = `batch` and N = `n_tokens`."""
     positions = torch.arange(n_tokens, device=device).expand(batch, n_tokens)
-    return MergePlan(positions, n_tokens, positions, positions[:, :0])
+    return MergePlan(positions, positions[:, :0], positions[:, :0])
 
 
 def plan_from_pairs(source: Tensor, target: Tensor, n_tokens: int) -> MergePlan:
@@ -39,13 +56,13 @@ def plan_from_pairs(source: Tensor, target: Tensor, n_tokens: int) -> MergePlan:
     Returns:
         A plan with N - r slots; tokens that stay keep their order.
     """
-    batch, n_out = source.shape[0], n_tokens - source.shape[1]
-    kept = torch.ones(batch, n_tokens, dtype=torch.int64, device=source.device).scatter_(1, source, 0)
-    rank = kept.cumsum(1)
+    batch, r = source.shape
+    staying = torch.ones(batch, n_tokens, dtype=torch.int64, device=source.device).scatter_(1, source, 0)
+    rank = staying.cumsum(1)
+    wanted = torch.arange(1, n_tokens - r + 1, device=source.device)
     # The m-th token that stays is where the rank first reaches m.
-    stays = torch.searchsorted(rank, torch.arange(1, n_out + 1, device=source.device).repeat(batch, 1))
-    slot = rank - 1
-    return MergePlan(slot.scatter(1, source, slot.gather(1, target)), n_out, stays, source)
+    stays = torch.searchsorted(rank, wanted.expand(batch, -1).contiguous())
+    return MergePlan(stays, source, rank.gather(1, target) - 1)
 
 
 def compose(first: MergePlan, second: MergePlan) -> MergePlan:
@@ -54,20 +71,19 @@ def compose(first: MergePlan, second: MergePlan) -> MergePlan:
     Raises:
         ValueError: if `second` does not start from the tokens that `first` leaves.
     """
-    if second.assign.shape[1] != first.n_out:
+    if second.n_tokens != first.n_out:
         raise ValueError(
-            f"cannot compose: the first plan leaves {first.n_out} tokens, the second starts from "
-            f"{second.assign.shape[1]}; pass plans of consecutive layers in order"
+            f"cannot compose: the first plan leaves {first.n_out} tokens, the second starts from {second.n_tokens}; "
+            "pass plans of consecutive layers in order"
         )
     return MergePlan(
-        second.assign.gather(1, first.assign),
-        second.n_out,
         first.stays.gather(1, second.stays),
         torch.cat((first.leaves, first.stays.gather(1, second.leaves)), dim=1),
+        torch.cat((second.assign.gather(1, first.joins), second.joins), dim=1),
     )
 
 
 def source_matrix(plan: MergePlan) -> Tensor:
     """Return the 0/1 membership (B, n_out, N): entry [b, m, n] is 1 where token n went to slot m."""
-    slots = torch.arange(plan.n_out, device=plan.assign.device)
-    return (plan.assign[:, None, :] == slots[None, :, None]).to(torch.uint8)
+    assign, slots = plan.assign, torch.arange(plan.n_out, device=plan.stays.device)
+    return (assign[:, None, :] == slots[None, :, None]).to(torch.uint8)

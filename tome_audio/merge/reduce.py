@@ -16,7 +16,7 @@ def merge_tokens(plan: MergePlan, x: Tensor, size: Tensor | None = None) -> tupl
     `x`. In a group whose sizes are all 0 (padding) the token that stays is unchanged.
 
     Args:
-        plan: `assign` (B, N) with n_out = M slots.
+        plan: N tokens into M slots.
         x: tokens (B, N, C).
         size: how many input tokens each token stands for, (B, N) float; None means 1 each.
 
@@ -26,19 +26,24 @@ def merge_tokens(plan: MergePlan, x: Tensor, size: Tensor | None = None) -> tupl
     Raises:
         ValueError: if `x` or `size` does not have the plan's batch and number of tokens.
     """
-    _check(plan, x, plan.assign.shape[1])
-    wide = torch.promote_types(x.dtype, torch.float32)
+    _check(plan, x, plan.n_tokens)
     if size is None:
-        size = torch.ones(plan.assign.shape, dtype=wide, device=x.device)
-    elif size.shape != plan.assign.shape:
-        raise ValueError(f"size must be {tuple(plan.assign.shape)} like the plan, got {tuple(size.shape)}")
-    size = size.to(wide)
-    slot, leaving = plan.assign.gather(1, plan.leaves), size.gather(1, plan.leaves)
-    total = size.gather(1, plan.stays).scatter_add_(1, slot, leaving)
-    share = leaving / total.gather(1, slot).clamp(min=torch.finfo(wide).tiny)
-    merged = take_tokens(x, plan.stays)
-    difference = (take_tokens(x, plan.leaves).to(wide) - take_tokens(merged, slot)) * share[..., None]
-    return _add_tokens(merged, slot, difference), total
+        size = torch.ones(x.shape[:2], device=x.device)
+    elif size.shape != x.shape[:2]:
+        raise ValueError(f"size must be {tuple(x.shape[:2])} like the plan, got {tuple(size.shape)}")
+    wide = torch.promote_types(x.dtype, torch.float32)
+    tokens, sizes = x.flatten(0, 1), size.to(wide).flatten()
+    stays, leaves = _rows(plan.stays, plan.n_tokens), _rows(plan.leaves, plan.n_tokens)
+    joins = _rows(plan.joins, plan.n_out)
+
+    leaving = sizes.index_select(0, leaves)
+    total = sizes.index_select(0, stays).index_add_(0, joins, leaving)
+    share = leaving / total.index_select(0, joins).clamp_(min=torch.finfo(wide).tiny)
+
+    merged = tokens.index_select(0, stays)
+    difference = tokens.index_select(0, leaves).to(wide) - merged.index_select(0, joins)
+    merged = _add_rows(merged, joins, difference * share[:, None])
+    return merged.view(x.shape[0], plan.n_out, x.shape[2]), total.view(x.shape[0], plan.n_out)
 
 
 def take_tokens(x: Tensor, positions: Tensor) -> Tensor:
@@ -46,7 +51,8 @@ def take_tokens(x: Tensor, positions: Tensor) -> Tensor:
 
     On a CPU many times faster than `gather`, which reads an index per channel.
     """
-    return x.flatten(0, 1).index_select(0, _rows(positions, x.shape[1])).unflatten(0, positions.shape)
+    taken = x.flatten(0, 1).index_select(0, _rows(positions, x.shape[1]))
+    return taken.view(*positions.shape, x.shape[2])
 
 
 def unmerge_tokens(plan: MergePlan, x: Tensor) -> Tensor:
@@ -64,24 +70,25 @@ def size_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
     return size.log().to(dtype)[:, None, None, :]
 
 
-def _add_tokens(x: Tensor, slot: Tensor, update: Tensor) -> Tensor:
-    """Add the rows of `update` (B, r, C) to x (B, M, C) at `slot` (B, r), where slots may repeat; x may be reused."""
-    if x.dtype != update.dtype:  # in half precision, updates to one slot are added up before they are rounded
-        order = torch.arange(slot.shape[1], device=slot.device).expand_as(slot)
-        first = order.new_zeros(x.shape[:2]).scatter_reduce_(1, slot, order, "amin", include_self=False).gather(1, slot)
-        total = torch.zeros_like(update).flatten(0, 1).index_add_(0, _rows(first, slot.shape[1]), update.flatten(0, 1))
-        update = total.view_as(update).to(x.dtype)
-    return x.flatten(0, 1).index_add_(0, _rows(slot, x.shape[1]), update.flatten(0, 1)).view_as(x)
+def _add_rows(x: Tensor, rows: Tensor, update: Tensor) -> Tensor:
+    """Add `update` (R, C) to x (M, C) at `rows` (R), which may repeat, in place."""
+    if x.dtype != update.dtype:  # in half precision, updates of one row are added up before they are rounded
+        order = torch.arange(len(rows), device=rows.device)
+        first = (
+            order.new_zeros(len(x)).scatter_reduce_(0, rows, order, "amin", include_self=False).index_select(0, rows)
+        )
+        update = torch.zeros_like(update).index_add_(0, first, update).to(x.dtype)
+    return x.index_add_(0, rows, update)
 
 
 def _rows(positions: Tensor, n_tokens: int) -> Tensor:
     """Return positions (B, K) within clips as rows (B * K) of all B * N tokens."""
-    first = torch.arange(positions.shape[0], device=positions.device) * n_tokens
-    return (positions + first[:, None]).flatten()
+    if positions.shape[0] > 1:
+        positions = positions + torch.arange(positions.shape[0], device=positions.device)[:, None] * n_tokens
+    return positions.flatten()
 
 
 def _check(plan: MergePlan, x: Tensor, n_tokens: int) -> None:
-    if x.ndim != 3 or x.shape[0] != plan.assign.shape[0] or x.shape[1] != n_tokens:
-        raise ValueError(
-            f"the plan expects tokens of shape ({plan.assign.shape[0]}, {n_tokens}, C), got {tuple(x.shape)}"
-        )
+    batch = plan.stays.shape[0]
+    if x.ndim != 3 or x.shape[0] != batch or x.shape[1] != n_tokens:
+        raise ValueError(f"the plan expects tokens of shape ({batch}, {n_tokens}, C), got {tuple(x.shape)}")

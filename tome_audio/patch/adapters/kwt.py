@@ -59,7 +59,8 @@ class KwtAdapter(Adapter):
         return block.attn.k if metric == "key" else block.attn.v
 
     def read_metric(self, block: Any, metric: str, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (block.attn.num_heads, -1)).mean(2)
+        n_heads = block.attn.num_heads
+        return projected if n_heads == 1 else projected.unflatten(-1, (n_heads, -1)).mean(2)
 
     def parts(self, block: Any) -> tuple[nn.Module, nn.Module]:
         return block.attn, block.mlp
