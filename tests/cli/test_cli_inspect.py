@@ -1,7 +1,8 @@
 import pytest
 
-from tome_audio.cli.inspect import count_tokens
+from tome_audio.cli.inspect import _verdict, count_tokens
 from tome_audio.cli.loading import load_model
+from tome_audio.profiling import Ratio
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("ast-tiny224", 1214), ("vit_tiny_patch16_224", 197)])
@@ -16,6 +17,17 @@ def test_the_table_adds_up(checkpoint, run):
     assert [row[2:5] for row in rows[:3]] == [["34", "4", "30"], ["30", "2", "28"], ["28", "0", "28"]]
     assert float(rows[-1][5]) == pytest.approx(sum(float(row[5]) for row in rows[:3]), abs=0.2)
     assert "times fewer multiply-accumulates" in out
+
+
+def test_one_clip_is_timed_unless_nothing_merges_or_nobody_asks(checkpoint, run):
+    for options, timed in ((("--r", "4"), True), (("--r", "0"), False), (("--r", "4", "--time", "false"), False)):
+        code, out, err = run("inspect", "--model", checkpoint, *options)
+        assert (code, err) == (0, "") and ("One clip at a time" in out) is timed
+
+
+def test_a_model_too_small_to_gain_is_called_so():
+    assert "too small to gain" in _verdict(Ratio(0.8, 0.7, 0.9))
+    assert "too small" not in _verdict(Ratio(1.2, 1.1, 1.3)) and "1.20 times as fast" in _verdict(Ratio(1.2, 1.1, 1.3))
 
 
 def test_clamping_is_marked(checkpoint, run):

@@ -8,10 +8,12 @@ from tome_audio.cli.rates import parse_rate, parse_rates, rate_name
 
 def test_help_lists_every_command_and_the_exit_codes(run):
     code, out, _ = run("--help")
-    assert code == 0 and all(name in out for name in ("demo", "classify", "inspect", "sweep", "exit codes"))
+    assert code == 0 and all(
+        name in out for name in ("demo", "classify", "inspect", "sweep", "bench-report", "exit codes")
+    )
 
 
-@pytest.mark.parametrize("command", ["demo", "classify", "inspect", "sweep"])
+@pytest.mark.parametrize("command", ["demo", "classify", "inspect", "sweep", "bench-report"])
 def test_help_of_every_command_has_an_example_and_says_what_each_option_does(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and "Example: tome-audio" in " ".join(out.split())

@@ -23,6 +23,7 @@ _EXAMPLES = {
     "classify": "tome-audio classify door.wav horn.mp3 --model runs/demo/model.safetensors --r 8 --top-k 3",
     "inspect": "tome-audio inspect --model ast-base384 --r 80",
     "sweep": "tome-audio sweep --model kwt1.npz --data speech_commands/ --r 0,4,8,[45,20,12,6]",
+    "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
 
 
@@ -53,12 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _commands() -> dict[str, Callable[..., int]]:
     # Imported here, so that an installation that does not fit together is one sentence and no traceback.
+    from tome_audio.cli.bench_report import bench_report
     from tome_audio.cli.classify import classify
     from tome_audio.cli.demo import demo
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.sweep import sweep
 
-    return {"demo": demo, "classify": classify, "inspect": inspect, "sweep": sweep}
+    return {"demo": demo, "classify": classify, "inspect": inspect, "sweep": sweep, "bench-report": bench_report}
 
 
 def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
@@ -75,7 +77,12 @@ def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
         if name == "classify":
             command.add_argument("files", nargs="+", metavar="FILE", help="Audio files: wav, flac, ogg or mp3.")
             command.add_argument("--json", action="store_true", help="Print one JSON object per file, not a table.")
-        command.add_function_arguments(function, skip={"files", "json"}, as_group=False)
+        if name == "bench-report":
+            command.add_argument(
+                "runs", nargs="*", default=[], metavar="RUN.json", help="Files of pytest --benchmark-json."
+            )
+            command.add_argument("--json", action="store_true", help="Print one JSON object, not a table.")
+        command.add_function_arguments(function, skip={"files", "runs", "json"}, as_group=False)
         commands.add_subcommand(name, command, help=summary)
     return parser
 

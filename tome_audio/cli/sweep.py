@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tome_audio.cli.loading import LoadedModel, load_model
-from tome_audio.cli.output import console, progress, warn
+from tome_audio.cli.output import console, progress, warn, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
 from tome_audio.data.clips import Clip, LoadedClips, find_clips, load_waveforms
 from tome_audio.evaluation import SweepRow
@@ -136,20 +135,11 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
 def write_results(folder: Path, rows: Sequence[SweepRow], options: dict[str, Any], title: str) -> None:
     """Write sweep.csv, sweep.json and the figure into `folder`, each whole or not at all."""
     frame = pd.DataFrame([{**asdict(row), "r": rate_name(row.r)} for row in rows])
-    _write(folder / "sweep.csv", frame.to_csv(index=False, float_format="%.4f"))
+    write_whole(folder / "sweep.csv", frame.to_csv(index=False, float_format="%.4f"))
     facts = {"options": options, "environment": environment(), "rows": json.loads(frame.to_json(orient="records"))}
-    _write(folder / "sweep.json", json.dumps(facts, indent=2) + "\n")
+    write_whole(folder / "sweep.json", json.dumps(facts, indent=2) + "\n")
     scores = [row.accuracy if row.accuracy_spoken is None else row.accuracy_spoken for row in rows]
     cuts, speeds = [row.macs_cut for row in rows], [row.speedup for row in rows]
     names, constant = [f"r={rate_name(row.r)}" for row in rows], [isinstance(row.r, int) for row in rows]
     figure = plot_tradeoff(cuts, speeds, scores, names, constant, title)
     save_figure(figure, folder / "sweep.png")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from tome_audio.profiling import interleaved, ratio
 class SweepRow:
     """One setting of r. Accuracies and agreement are in percent.
 
+    `tokens_left` counts what the last block leaves, or, where it computes the prefix alone, what enters it.
     `macs_cut` counts the encoder's blocks. `speedup` is the median over batches of unpatched seconds / merged seconds,
     `speedup_low` and `speedup_high` its quartiles. `agreement` is how often the top label is the unpatched model's.
     `accuracy_spoken` leaves out clips of silence, where the labels have them.

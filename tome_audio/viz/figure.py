@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 
 
@@ -19,8 +20,10 @@ def save_figure(figure: Figure, path: str | Path) -> list[Path]:
         target = Path(path).with_suffix(ending)
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            # No date in the file: the same numbers give the same bytes.
-            figure.savefig(partial, format=ending[1:], dpi=150, metadata={"Date": None} if ending == ".svg" else None)
+            # No date and no random names in the file: the same numbers give the same bytes.
+            with matplotlib.rc_context({"svg.hashsalt": "tome_audio"}):
+                metadata = {"Date": None} if ending == ".svg" else None
+                figure.savefig(partial, format=ending[1:], dpi=150, metadata=metadata)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tome_audio.patch.model import PatchedModel
 from tome_audio.patch.prefix import has_hooks, is_plain_linear, read_prefix
-from tome_audio.patch.registry import Adapter
+from tome_audio.patch.registry import Adapter, class_names
 
 
 class KwtClassifier(PatchedModel):
@@ -41,7 +41,9 @@ class KwtAdapter(Adapter):
         return True
 
     def can_attend_prefix(self, block: Any) -> bool:
-        return not has_hooks(block.attn) and is_plain_linear(block.attn.q)
+        attention = block.attn
+        known = class_names(type(attention))[0] == "tome_audio.models.kwt.KWTAttention"
+        return known and not has_hooks(attention) and is_plain_linear(attention.q)
 
     def attend_prefix(self, block: Any, x: Tensor, bias: Tensor | None, n_prefix: int) -> Tensor:
         attention, first = block.attn, x[:, :n_prefix]
