@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 OUT ?=
+OPTIONS ?=
 
 .PHONY: demo test lint bench smoke clean
 
@@ -20,9 +21,11 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy -p tome_audio
 	$(BIN)/mypy --strict --follow-imports=silent -p tome_audio.merge -p tome_audio.patch
 
+# Within 10 minutes on two cores. `make bench OPTIONS=--full` is the whole grid.
 bench: $(VENV)/.installed
 	mkdir -p runs
-	$(BIN)/python -m pytest benchmarks --benchmark-only --capture=no --benchmark-json=runs/bench.json
+	$(BIN)/python -m pytest benchmarks --benchmark-only --capture=no --benchmark-columns=median,iqr,rounds \
+	  --benchmark-json=runs/bench.json $(OPTIONS)
 
 smoke: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash egs/smoke/run.sh

@@ -6,7 +6,17 @@ from fakes import CASES
 from torch import nn
 
 from tome_audio.patch import apply_patch, describe, trace
-from tome_audio.profiling import count_macs, environment, interleaved, ratio
+from tome_audio.profiling import (
+    Mark,
+    count_macs,
+    environment,
+    interleaved,
+    latency,
+    peak_bytes,
+    ratio,
+    stage_seconds,
+    timed,
+)
 
 
 def test_candidates_take_turns():
@@ -51,9 +61,10 @@ def test_the_closed_form_is_what_the_counter_sees(name):
     assert list(report.tokens) == traces[0].tokens
     model.r = 0
     saved = count_macs(model, x) - merged
-    # Matching costs one product of the two halves of the tokens per layer, over all channels of the hidden state.
+    # Matching costs one product of the two halves of the tokens per merge, over all channels of the hidden state.
     width = 32 if case.adapter == "KWT" else 48
-    halves = [-(-(n - case.n_prefix) // 2) * ((n - case.n_prefix) // 2) for n in report.tokens[:-1]]
+    patches = [n - case.n_prefix for n, merged in zip(report.tokens, report.merged, strict=False) if merged]
+    halves = [-(-n // 2) * (n // 2) for n in patches]
     assert saved == sum(report.macs_unmerged) - sum(report.macs) - width * sum(halves)
 
 
@@ -61,3 +72,40 @@ def test_environment_names_what_a_result_needs():
     found = environment()
     assert {"cpu", "cores", "torch", "commit", "python"} <= set(found)
     assert found["torch"].startswith("2.") and all(isinstance(value, str) and value for value in found.values())
+
+
+def test_latency_is_in_milliseconds():
+    assert latency([i / 1000 for i in range(101)]) == pytest.approx((50.0, 95.0))
+    with pytest.raises(ValueError, match="at least one call"):
+        latency([])
+    assert timed(lambda: time.sleep(0.01)) >= 0.01
+
+
+def test_peak_is_what_is_held_at_once():
+    x = torch.ones(1000)
+
+    def call():
+        kept = x.neg()  # 4000 bytes, held to the end
+        for _ in range(3):
+            kept.exp().sin()  # two more at a time
+
+    assert peak_bytes(call) == peak_bytes(call) == 12000
+    assert peak_bytes(lambda: x.neg_()) == 0
+    with pytest.raises(ValueError, match="not on meta"):
+        peak_bytes(call, "meta")
+
+
+def test_stages_end_at_their_marks():
+    class Sleep(nn.Module):
+        def forward(self, x):
+            time.sleep(0.01)
+            return x
+
+    model = nn.Sequential(nn.Identity(), Sleep(), nn.Identity())
+    marks = [Mark("first", model[1], "before"), Mark("middle", model[1], "after")]
+    seconds = stage_seconds(lambda: model(torch.ones(1)), marks, "rest")
+    assert list(seconds) == ["first", "middle", "rest"] and seconds["middle"] >= 0.01
+    assert all(value >= 0 for value in seconds.values())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model)
+    with pytest.raises(RuntimeError, match="should pass the stages elsewhere, rest in this order, but it passed rest"):
+        stage_seconds(lambda: model(torch.ones(1)), [Mark("elsewhere", nn.Identity(), "after")], "rest")

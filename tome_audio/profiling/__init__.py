@@ -1,7 +1,21 @@
-"""Measuring what a model costs: interleaved timings, FLOPs with fused attention counted, the machine's name."""
+"""Measuring what a model costs: interleaved timings, stages, FLOPs with fused attention counted, memory, machine."""
 
 from tome_audio.profiling.environment import environment
 from tome_audio.profiling.flops import count_macs
-from tome_audio.profiling.throughput import Ratio, interleaved, ratio
+from tome_audio.profiling.memory import peak_bytes
+from tome_audio.profiling.stages import Mark, stage_seconds
+from tome_audio.profiling.throughput import Latency, Ratio, interleaved, latency, ratio, timed
 
-__all__ = ["Ratio", "count_macs", "environment", "interleaved", "ratio"]
+__all__ = [
+    "Latency",
+    "Mark",
+    "Ratio",
+    "count_macs",
+    "environment",
+    "interleaved",
+    "latency",
+    "peak_bytes",
+    "ratio",
+    "stage_seconds",
+    "timed",
+]

@@ -18,6 +18,22 @@ class Ratio(NamedTuple):
     high: float
 
 
+class Latency(NamedTuple):
+    """How long one call takes, in milliseconds: median and 95th percentile over the turns."""
+
+    median_ms: float
+    p95_ms: float
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds of one call; a GPU is waited for before and after it."""
+    wait()
+    start = time.perf_counter()
+    call()
+    wait()
+    return time.perf_counter() - start
+
+
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], *, turns: int, warmup: int = 1
 ) -> dict[str, list[float]]:
@@ -33,12 +49,9 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(-warmup, turns):
         for name, call in candidates.items():
-            _wait()
-            start = time.perf_counter()
-            call()
-            _wait()
+            taken = timed(call)
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(taken)
     return seconds
 
 
@@ -54,6 +67,18 @@ def ratio(baseline: Sequence[float], candidate: Sequence[float]) -> Ratio:
     return Ratio(*(float(np.quantile(turns, q)) for q in (0.5, 0.25, 0.75)))
 
 
-def _wait() -> None:
+def latency(seconds: Sequence[float]) -> Latency:
+    """Return the median and the 95th percentile of the seconds of many calls, in milliseconds.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if not seconds:
+        raise ValueError("latency needs the seconds of at least one call")
+    return Latency(*(1000 * float(np.quantile(np.asarray(seconds), q)) for q in (0.5, 0.95)))
+
+
+def wait() -> None:
+    """Wait until a GPU has done what it was given; nothing where there is none."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
