@@ -1,4 +1,4 @@
-"""The last block computes the prefix alone where nothing else is read: same logits, and all tokens for who wants them."""
+"""The last block computes the prefix alone where nothing else is read: same logits, every token on request."""
 
 import copy
 
@@ -109,7 +109,7 @@ def test_a_hook_on_attention_still_sees_every_token():
 
 
 def test_a_head_reset_to_pool_patches_reads_them():
-    model, x, case = build("vit")
+    model, _, case = build("vit")
     apply_patch(model, R)
     model.reset_classifier(5, "avg")
     assert not describe(model, case.n_tokens).prefix_only

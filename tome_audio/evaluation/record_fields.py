@@ -30,7 +30,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 TIMED = ("throughput", "latency", "training_step", "end_to_end", "scaling", "size_bias")
 
 # Two records that agree in these are two measurements of the same thing: the later one counts.
-KEY = ("suite", "method", "r", "batch", "dtype", "compiled", "prefix_only", "n_tokens")
+KEY = ("suite", "method", "r", "batch", "dtype", "compiled", "prefix_only", "n_tokens", "n_clips")
 
 TEXT = ("suite", "model", "method", "r", "dtype", "device", "torch", "commit")
 FLAGS = ("compiled", "prefix_only")

@@ -51,10 +51,12 @@ def count_blocks(text: str) -> int:
 def with_speed(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the accuracy records, each with the speed-up measured for the same setting.
 
-    A record that has its own keeps it. Otherwise it is the one from the throughput suite at the same batch, or else at
-    the largest batch that was timed; `speed_batch` says which.
+    Of two records of one setting the one with more clips counts. A record that has its own speed-up keeps it. Otherwise
+    it is the one from the throughput suite at the same batch, or else at the largest batch that was timed;
+    `speed_batch` says which.
     """
-    accuracy = frame[frame["suite"] == "accuracy"].copy()
+    accuracy = frame[frame["suite"] == "accuracy"].sort_values("n_clips", kind="stable")
+    accuracy = accuracy.drop_duplicates(["machine", "model", *_VARIANT], keep="last").sort_index()
     timed = frame[(frame["suite"] == "throughput") & frame["speedup"].notna()]
     accuracy["speed_batch"] = accuracy["batch"].where(accuracy["speedup"].notna())
     for i, row in accuracy[accuracy["speedup"].isna()].iterrows():
@@ -135,8 +137,9 @@ def _between(text: str, start: int, end: int) -> str:
 
 
 def _select(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    if name == "rivals":
-        return with_speed(frame[frame["model"] == "kwt1"])
+    if name in ("rivals", "accuracy"):
+        rows = with_speed(frame[frame["model"] == "kwt1"])
+        return rows if name == "rivals" else rows[rows["method"].isin(["unpatched", "merged"])]
     rows = frame[frame["suite"] == _SUITES.get(name, name)]
     if name == "speed":
         # The unpatched model in bfloat16 says how much of the gain against float32 is not merging's.
@@ -218,6 +221,7 @@ BLOCKS: dict[str, tuple[str, ...]] = {
         "method", "r", "dtype", "options", "macs_cut", "accuracy", "accuracy_spoken", "agreement", "speedup",
         "speed_batch",
     ),
+    "accuracy": ("r_or_unpatched", "macs_cut", "accuracy", "accuracy_spoken", "agreement", "speedup", "speed_batch"),
     "overhead": (*_SETTING, "n_tokens", "overhead"),
     "latency": (
         *_SETTING, "macs_cut", "speedup", "latency_ratio", "latency_p95_ratio", "latency_median_ms", "latency_p95_ms",

@@ -47,7 +47,7 @@ def plot_accuracy(frame: pd.DataFrame, against: Literal["macs_cut", "speedup"], 
     axes.set_ylabel("accuracy, silence left out (%)" if spoken else "accuracy (%)")
     axes.margins(x=0.1, y=0.1)
     _finish(axes, title)
-    axes.legend(fontsize=8, loc="best")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 

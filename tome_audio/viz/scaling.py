@@ -62,14 +62,15 @@ def pays_from(rows: pd.DataFrame) -> int | None:
 def _curves(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """Yield label, rows by tokens, and look of each curve; one per r where several r share a number of tokens."""
     frame = frame.assign(family=frame["model"].str.split("-").str[0])
+    families = list(frame["family"].unique())
     for _, rows in frame.groupby(["family", *SERIES], sort=False):
         parts = rows.groupby("r", sort=False) if rows["n_tokens"].duplicated().any() else [("", rows)]
         for order, (r, part) in enumerate(parts):
             label = str(part["label"].iloc[0]) + (f", r = {short_rate(str(r))}" if r else "")
             label += f", {part['family'].iloc[0]}" if frame["family"].nunique() > 1 else ""
             look = style(part.iloc[0].to_dict())
-            # The colour says the method, the dashes say which r.
-            look["linestyle"] = ("-", "--", "-.", ":")[order % 4]
+            # The colour says the method, the dashes say which model and r.
+            look["linestyle"] = ("-", "--", "-.", ":")[(order + families.index(part["family"].iloc[0])) % 4]
             yield label, part.sort_values("n_tokens"), look
 
 
