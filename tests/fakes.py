@@ -119,7 +119,7 @@ def _huggingface_checkpointing(model, use_reentrant):
 def _kwt_checkpointing(model, use_reentrant):
     # KWT offers the non-reentrant form; the reentrant one is what a user would write around its blocks.
     if use_reentrant:
-        model.forward_features = lambda x: checkpoint_seq(
+        model.forward_features = lambda x, lengths=None: checkpoint_seq(
             model.blocks,
             torch.cat((model.cls_token.expand(len(x), -1, -1), model.patch(x)), dim=1) + model.pos_embed,
             use_reentrant=True,

@@ -22,9 +22,10 @@ MAY_IMPORT = {
     "data": {"audio"},
     "training": set(),
     "evaluation": {"merge", "patch", "profiling"},
+    "search": {"merge", "patch", "profiling"},
     "viz": set(),
-    "cli": {"merge", "patch", "models", "data", "audio", "training", "evaluation", "profiling", "viz"},
-    "__init__.py": {"patch"},
+    "cli": {"merge", "patch", "models", "data", "audio", "training", "evaluation", "search", "profiling", "viz"},
+    "__init__.py": {"merge", "patch"},
     "installation.py": set(),
 }
 

@@ -19,6 +19,15 @@ def test_the_table_adds_up(checkpoint, run):
     assert "times fewer multiply-accumulates" in out
 
 
+def test_a_target_shows_its_rounds_before_the_first_block(checkpoint, run):
+    code, out, _ = run("inspect", "--model", checkpoint, "--r", "1.5x", "--time", "false")
+    rows = [[cell.strip(" │┃") for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
+    before = [row for row in rows if row[1] == "before"]
+    assert code == 0 and before and before[0][2] == "34"
+    assert int(before[-1][4]) == int(rows[len(before)][2])
+    assert float(out.split(" times fewer")[0].split()[-1]) >= 1.5
+
+
 def test_one_clip_is_timed_unless_nothing_merges_or_nobody_asks(checkpoint, run):
     for options, timed in ((("--r", "4"), True), (("--r", "0"), False), (("--r", "4", "--time", "false"), False)):
         code, out, err = run("inspect", "--model", checkpoint, *options)

@@ -4,16 +4,18 @@ import sys
 import pytest
 
 from tome_audio.cli.rates import parse_rate, parse_rates, rate_name
+from tome_audio.merge import ComputeTarget, Schedule
 
 
 def test_help_lists_every_command_and_the_exit_codes(run):
     code, out, _ = run("--help")
     assert code == 0 and all(
-        name in out for name in ("demo", "classify", "inspect", "sweep", "bench-report", "exit codes")
+        name in out
+        for name in ("demo", "classify", "inspect", "visualize", "sweep", "fit", "bench-report", "exit codes")
     )
 
 
-@pytest.mark.parametrize("command", ["demo", "classify", "inspect", "sweep", "bench-report"])
+@pytest.mark.parametrize("command", ["demo", "classify", "inspect", "visualize", "sweep", "fit", "bench-report"])
 def test_help_of_every_command_has_an_example_and_says_what_each_option_does(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and "Example: tome-audio" in " ".join(out.split())
@@ -68,7 +70,17 @@ def test_an_installation_that_does_not_fit_together_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "rates"),
-    [("8", [8]), ("0,4", [0, 4]), ("0,[45,20],(8,-1)", [0, [45, 20], (8, -1.0)]), (" 8 , 2 ", [8, 2])],
+    [
+        ("8", [8]),
+        ("0,4", [0, 4]),
+        ("0,[45,20],(8,-1)", [0, [45, 20], (8, -1.0)]),
+        (" 8 , 2 ", [8, 2]),
+        ("3x,2.5x:constant", [ComputeTarget(3), ComputeTarget(2.5, "constant")]),
+        (
+            "[49,24|6,4],[|3],[bipartite:2|]",
+            [Schedule((6, 4), (49, 24)), Schedule((3,)), Schedule((), (2,), "bipartite")],
+        ),
+    ],
 )
 def test_rates(text, rates):
     assert parse_rates(text) == rates
@@ -79,7 +91,25 @@ def test_one_rate():
     assert parse_rate("8") == 8 and parse_rate("45,20") == [45, 20] and parse_rate("(8,-1)") == (8, -1.0)
 
 
-@pytest.mark.parametrize("bad", ["", "x", "1.5", "-1", "[", "8;9", "__import__('os')", "(1,2,3)", "[[1]]"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "x",
+        "1.5",
+        "-1",
+        "[",
+        "8;9",
+        "__import__('os')",
+        "(1,2,3)",
+        "[[1]]",
+        "0x",
+        "3x:round",
+        "[1|2|3]",
+        "[a|2]",
+        "x:[1|2]",
+    ],
+)
 def test_bad_rates(bad):
     with pytest.raises(ValueError, match="r"):
         parse_rates(bad)

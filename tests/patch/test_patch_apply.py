@@ -88,7 +88,7 @@ def test_r_reads_back_what_was_set(vit):
 def test_slices_keep_the_schedule_of_the_whole_model(vit):
     apply_patch(vit, (2, -1.0))
     x = torch.randn(1, 17, 48)
-    assert vit.blocks[:2].schedule == (4, 2) and vit.blocks[:2](x).shape[1] == 11
+    assert vit.blocks[:2].resolve(17, None).blocks == (4, 2) and vit.blocks[:2](x).shape[1] == 11
     with pytest.raises(ValueError, match="begins at block 1 cannot know what was merged before it"):
         vit.blocks[1:](x)
     vit.r = [0, 3]

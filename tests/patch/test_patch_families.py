@@ -106,14 +106,15 @@ def test_huggingface_outputs_are_still_recorded():
     assert [a.shape[-1] for a in out.attentions] == [10, 8, 7]
 
 
-def test_huggingface_masks_are_refused():
+def test_huggingface_masks_are_padding():
     model = CASES["huggingface_sdpa"].build().eval()
     x, mask = torch.randn(1, 48, 32), torch.ones(1, 10)
     apply_patch(model)
     model(x, attention_mask=mask)
     model.r = 2
-    with pytest.raises(ValueError, match="attention_mask refers to token positions"):
-        model(x, attention_mask=mask)
+    assert torch.equal(model(x, attention_mask=mask).logits, model(x).logits)
+    with pytest.raises(ValueError, match="say which tokens are no padding"):
+        model(x, attention_mask=torch.zeros(1, 1, 10, 10))
 
 
 def test_huggingface_attention_that_cannot_take_sizes_is_refused():
@@ -121,9 +122,7 @@ def test_huggingface_attention_that_cannot_take_sizes_is_refused():
     apply_patch(model, 2)
     model.audio_spectrogram_transformer.config._attn_implementation = "flash_attention_2"
     with pytest.raises(ValueError, match="'flash_attention_2' cannot weigh merged tokens"):
-        step = list(model.audio_spectrogram_transformer.layers)[1]
-        step.state.sizes[1] = torch.ones(1, 10)
-        step(torch.randn(1, 10, 48))
+        model(torch.randn(1, 48, 32))
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

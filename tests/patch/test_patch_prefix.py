@@ -6,6 +6,7 @@ import pytest
 import torch
 from fakes import CASES, logits
 
+from tome_audio.merge import ComputeTarget
 from tome_audio.patch import UnsupportedModelError, apply_patch, describe, remove_patch, trace
 from tome_audio.patch.model import merged_blocks
 from tome_audio.profiling import count_macs
@@ -137,3 +138,75 @@ def test_asking_for_it_in_vain_is_an_error(name):
 def test_bad_values_are_refused():
     with pytest.raises(ValueError, match="prefix_only must be True, False or None, got 1"):
         apply_patch(build("vit")[0], prefix_only=1)
+
+
+@pytest.mark.parametrize(("r", "prefix_only"), [(0, True), ([0, 0, 2], None)])
+def test_a_mask_from_the_caller_is_heeded(r, prefix_only):
+    model, x, case = build("vit")
+    mask = torch.rand(case.n_tokens, case.n_tokens, generator=torch.Generator().manual_seed(0)) < 0.7
+    mask.fill_diagonal_(True)
+    with torch.no_grad():
+        expected = model(x, attn_mask=mask)
+        apply_patch(model, r, prefix_only=prefix_only)
+        assert torch.allclose(model(x, attn_mask=mask), expected, atol=1e-5)
+    model, x, _ = build("huggingface_sdpa")
+    mask = torch.arange(10) < torch.tensor([[10], [6]])
+    with torch.no_grad():
+        expected = model(x, attention_mask=mask.long()).logits
+        apply_patch(model, 0, prefix_only=True)
+        assert torch.allclose(model(x, attention_mask=mask.long()).logits, expected, atol=1e-5)
+
+
+def test_a_head_of_ones_own_reads_what_it_wants():
+    class Mean(type(build("vit")[0])):
+        def forward_head(self, x, pre_logits=False):
+            return self.head(x[:, 1:].mean(1))
+
+    model, x, case = build("vit")
+    model.__class__ = Mean
+    whole = run(apply_patch(copy.deepcopy(model), 2, prefix_only=False), x)
+    apply_patch(model, 2)
+    assert torch.equal(run(model, x), whole) and not describe(model, case.n_tokens).prefix_only
+
+
+def test_a_wrapper_around_attention_still_runs():
+    model, x, case = build("vit")
+    apply_patch(model, R)
+    attention, seen = model.blocks[-1].attn, []
+    inner = attention.forward
+    attention.forward = lambda x, **kwargs: seen.append(x.shape[1]) or inner(x, **kwargs)
+    run(model, x)
+    assert seen == [case.n_tokens - 3]
+
+
+def test_fewer_protected_tokens_than_the_head_reads():
+    model, x, _ = build("ast")
+    assert run(apply_patch(copy.deepcopy(model), 1, n_prefix=1), x).isfinite().all()
+    with pytest.raises(UnsupportedModelError, match="reads tokens behind the 1 prefix tokens"):
+        apply_patch(model, n_prefix=1, prefix_only=True)
+
+
+def test_a_target_means_the_same_for_every_caller():
+    model, x, _ = build("huggingface_sdpa")
+    apply_patch(model, ComputeTarget(1.4))
+    with torch.no_grad():
+        assert torch.allclose(model(x, output_hidden_states=True).logits, model(x).logits, atol=1e-5)
+
+
+def test_a_classifier_inside_a_classifier():
+    model, x, _ = build("ast")
+    model.teacher = build("ast")[0]
+    expected = run(apply_patch(build("ast")[0], 2), x)
+    apply_patch(model, 2)
+    assert run(model, x).shape == expected.shape and run(model.teacher, x).shape == expected.shape
+    remove_patch(model)
+    assert not any(hasattr(module, "base_class") for module in model.modules())
+
+
+def test_blocks_in_two_places_are_refused_whole():
+    model, other = build("vit")[0], build("vit")[0]
+    other.blocks = model.blocks
+    both = torch.nn.ModuleList([model, other])
+    with pytest.raises(UnsupportedModelError, match="uses a block in more than one place"):
+        apply_patch(both, 2)
+    assert not any(hasattr(module, "base_class") for module in both.modules())

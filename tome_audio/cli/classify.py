@@ -25,7 +25,8 @@ def classify(
     Args:
         files: Audio files (wav, flac, ogg, mp3; any rate, any number of channels).
         model: kwt1.npz, a checkpoint (.safetensors, .pth), or a Hugging Face AST.
-        r: Tokens merged per block: 16, or 45,20,12,6 for one number per block, or (16,-1) for r and inflection.
+        r: Tokens merged per block: 16, or 45,20,12,6 for one number per block, (16,-1) for r and inflection,
+            [49,24|6,4] with rounds before the first block, or 3x for three times fewer multiply-accumulates.
         top_k: How many labels to show per file.
         json: Print one JSON object per file and line instead of a table.
         labels: Label CSV (index,mid,display_name) for weights that hold no names, such as official AST files.

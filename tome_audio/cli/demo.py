@@ -19,18 +19,18 @@ from tome_audio.audio import ast_features
 from tome_audio.cli.loading import load_model
 from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.sweep import batches, check_labels, sweep_table, write_results
+from tome_audio.cli.visualize import draw_merged, merge_clip
 from tome_audio.data.clips import Clip, DataError, LoadedClips, find_clips, load_waveforms
 from tome_audio.data.corpora.sound_events import make_corpus
 from tome_audio.data.statistics import feature_statistics
 from tome_audio.evaluation import SweepRow, sweep
 from tome_audio.merge import Rate
 from tome_audio.models import AST, save_checkpoint
-from tome_audio.patch import apply_patch, describe, set_r, trace
+from tome_audio.patch import apply_patch, describe, set_r
 from tome_audio.training.augment import spec_augment, time_roll
 from tome_audio.training.loop import EpochRecord, fit
 from tome_audio.training.presets import DEMO, SPEECH, Preset
 from tome_audio.viz.figure import save_figure
-from tome_audio.viz.overlay import plot_overlay
 
 _SAMPLE_RATE = 16000
 _FRAMES_PER_SECOND = 100
@@ -193,25 +193,11 @@ def _half_cost(rows: list[SweepRow]) -> Rate:
     return min(rows, key=lambda row: abs(row.macs_cut - 2.0)).r
 
 
-@torch.inference_mode()
 def _draw(corpus: Corpus, checkpoint: Path, rate: Rate, path: Path) -> None:
-    loaded = load_model(str(checkpoint))
-    model = loaded.model
-    assert isinstance(model, AST) and loaded.prepare is not None  # the demo has just saved one
-    apply_patch(model, rate)
-    features = loaded.prepare(corpus.test.waveforms[:1])
-    with trace(model) as traces:
-        answer = corpus.labels[int(model(features).argmax())]
-    figure = plot_overlay(
-        features[0],
-        traces[0].plan().assign[0],
-        grid=model.grid,
-        stride=(model.init_args["fstride"], model.init_args["tstride"]),
-        patch=tuple(model.init_args["patch"]),
-        n_prefix=model.num_prefix_tokens,
-        title=f"{corpus.test.clips[0].label}, heard as {answer}",
-    )
-    save_figure(figure, path)
+    merged = merge_clip(load_model(str(checkpoint)), corpus.test.waveforms[0], rate)
+    answer = corpus.labels[int(merged.output.argmax())]
+    title = f"{corpus.test.clips[0].label}, heard as {answer}, {merged.report.macs_cut:.2f} times fewer MACs"
+    save_figure(draw_merged(merged, "final", title), path)
 
 
 def _write_examples(test: LoadedClips, folder: Path) -> None:

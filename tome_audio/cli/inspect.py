@@ -22,7 +22,8 @@ def inspect(model: str, r: str = "0", time: bool = True) -> int:
 
     Args:
         model: kwt1.npz, a checkpoint (.safetensors, .pth), a Hugging Face AST, ast-base384, or a timm name.
-        r: Tokens merged per block: 16, or 45,20,12,6 for one number per block, or (16,-1) for r and inflection.
+        r: Tokens merged per block: 16, or 45,20,12,6 for one number per block, (16,-1) for r and inflection,
+            [49,24|6,4] with rounds before the first block, or 3x for three times fewer multiply-accumulates.
         time: Time one clip against the unpatched model on this machine (some seconds); false leaves it out.
     """
     loaded, rate = load_model(model), parse_rate(r)
@@ -30,10 +31,9 @@ def inspect(model: str, r: str = "0", time: bool = True) -> int:
     report = describe(merged, count_tokens(loaded))
     console().print(_table(loaded.name, rate_name(rate), report))
     if report.is_clamped:
-        console().print(
-            f"r = {rate_name(rate)} is more than {report.tokens[0]} tokens allow: the layers marked * merge less."
-        )
-    if time and any(report.merged):
+        entering = report.tokens[0] + sum(report.before)
+        console().print(f"r = {rate_name(rate)} is more than {entering} tokens allow: the layers marked * merge less.")
+    if time and (any(report.before) or any(report.merged)):
         console().print(_verdict(time_one_clip(loaded, merged)))
     return 0
 
@@ -74,6 +74,10 @@ def _table(name: str, rate: str, report: MergeReport) -> Table:
     table = Table(title=f"{name}, r = {rate}", title_justify="left")
     for column in ("block", "tokens in", "merged", "tokens out", "MMACs", "unmerged MMACs"):
         table.add_column(column, justify="right")
+    entering = report.tokens[0] + sum(report.before)
+    for r in report.before:
+        table.add_row("before", str(entering), str(r), str(entering - r), "", "")
+        entering -= r
     for layer, (wanted, done) in enumerate(zip(report.wanted, report.merged, strict=True)):
         table.add_row(
             str(layer),
@@ -85,6 +89,6 @@ def _table(name: str, rate: str, report: MergeReport) -> Table:
         )
     table.add_section()
     total, unmerged = sum(report.macs) / 1e6, sum(report.macs_unmerged) / 1e6
-    table.add_row("all", "", str(sum(report.merged)), "", f"{total:,.1f}", f"{unmerged:,.1f}")
+    table.add_row("all", "", str(sum(report.before) + sum(report.merged)), "", f"{total:,.1f}", f"{unmerged:,.1f}")
     table.caption = f"{report.macs_cut:.2f} times fewer multiply-accumulates in the blocks"
     return table

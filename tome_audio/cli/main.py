@@ -22,7 +22,9 @@ _EXAMPLES = {
     "demo": "tome-audio demo --data recordings/",
     "classify": "tome-audio classify door.wav horn.mp3 --model runs/demo/model.safetensors --r 8 --top-k 3",
     "inspect": "tome-audio inspect --model ast-base384 --r 80",
+    "visualize": "tome-audio visualize door.wav --model runs/demo/model.safetensors --r 8 --layer all --out door.png",
     "sweep": "tome-audio sweep --model kwt1.npz --data speech_commands/ --r 0,4,8,[45,20,12,6]",
+    "fit": "tome-audio fit --model kwt1.npz --data recordings/ --target 3.0 --out schedule.json",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
 
@@ -57,10 +59,20 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.bench_report import bench_report
     from tome_audio.cli.classify import classify
     from tome_audio.cli.demo import demo
+    from tome_audio.cli.fit import fit
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.sweep import sweep
+    from tome_audio.cli.visualize import visualize
 
-    return {"demo": demo, "classify": classify, "inspect": inspect, "sweep": sweep, "bench-report": bench_report}
+    return {
+        "demo": demo,
+        "classify": classify,
+        "inspect": inspect,
+        "visualize": visualize,
+        "sweep": sweep,
+        "fit": fit,
+        "bench-report": bench_report,
+    }
 
 
 def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
@@ -77,12 +89,14 @@ def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
         if name == "classify":
             command.add_argument("files", nargs="+", metavar="FILE", help="Audio files: wav, flac, ogg or mp3.")
             command.add_argument("--json", action="store_true", help="Print one JSON object per file, not a table.")
+        if name == "visualize":
+            command.add_argument("file", metavar="FILE", help="Audio file: wav, flac, ogg or mp3.")
         if name == "bench-report":
             command.add_argument(
                 "runs", nargs="*", default=[], metavar="RUN.json", help="Files of pytest --benchmark-json."
             )
             command.add_argument("--json", action="store_true", help="Print one JSON object, not a table.")
-        command.add_function_arguments(function, skip={"files", "runs", "json"}, as_group=False)
+        command.add_function_arguments(function, skip={"file", "files", "runs", "json"}, as_group=False)
         commands.add_subcommand(name, command, help=summary)
     return parser
 

@@ -14,16 +14,17 @@ class MergePlan(NamedTuple):
     `stays` (B, M) int64 holds the positions of the tokens that stay, one for each of the M slots; `leaves` (B, N - M)
     those of all others; `joins` (B, N - M) the slot each of them goes to. Slots keep the order of the tokens that stay,
     so prefix tokens keep their place and time stays in order.
+
+    In a batch of clips of different lengths (`padded`) slots behind the tokens of a clip are empty: they hold a token
+    of padding or one that has left. A token may then also leave to the slot it stays in, which changes nothing, and
+    padding that no slot holds is dropped.
     """
 
     stays: Tensor
     leaves: Tensor
     joins: Tensor
-
-    @property
-    def n_tokens(self) -> int:
-        """N, the number of tokens before merging."""
-        return self.stays.shape[1] + self.leaves.shape[1]
+    n_tokens: int
+    padded: bool = False
 
     @property
     def n_out(self) -> int:
@@ -32,17 +33,17 @@ class MergePlan(NamedTuple):
 
     @property
     def assign(self) -> Tensor:
-        """The slot each token goes to: (B, N) int64 with values 0 .. M - 1."""
+        """The slot each token goes to: (B, N) int64 with values 0 .. M - 1; 0 for padding that is dropped."""
         batch, n_out = self.stays.shape
         slots = torch.arange(n_out, device=self.stays.device).expand(batch, n_out)
-        assign = self.stays.new_empty(batch, self.n_tokens)
+        assign = self.stays.new_zeros(batch, self.n_tokens)
         return assign.scatter_(1, self.stays, slots).scatter_(1, self.leaves, self.joins)
 
 
 def identity_plan(batch: int, n_tokens: int, device: torch.device | str | None = None) -> MergePlan:
     """Return the plan that merges nothing, for B = `batch` and N = `n_tokens`."""
     positions = torch.arange(n_tokens, device=device).expand(batch, n_tokens)
-    return MergePlan(positions, positions[:, :0], positions[:, :0])
+    return MergePlan(positions, positions[:, :0], positions[:, :0], n_tokens)
 
 
 def plan_from_pairs(source: Tensor, target: Tensor, n_tokens: int) -> MergePlan:
@@ -62,7 +63,7 @@ def plan_from_pairs(source: Tensor, target: Tensor, n_tokens: int) -> MergePlan:
     wanted = torch.arange(1, n_tokens - r + 1, device=source.device)
     # The m-th token that stays is where the rank first reaches m.
     stays = torch.searchsorted(rank, wanted.expand(batch, -1).contiguous())
-    return MergePlan(stays, source, rank.gather(1, target) - 1)
+    return MergePlan(stays, source, rank.gather(1, target) - 1, n_tokens)
 
 
 def compose(first: MergePlan, second: MergePlan) -> MergePlan:
@@ -80,6 +81,8 @@ def compose(first: MergePlan, second: MergePlan) -> MergePlan:
         first.stays.gather(1, second.stays),
         torch.cat((first.leaves, first.stays.gather(1, second.leaves)), dim=1),
         torch.cat((second.assign.gather(1, first.joins), second.joins), dim=1),
+        first.n_tokens,
+        first.padded or second.padded,
     )
 
 

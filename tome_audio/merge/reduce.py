@@ -37,6 +37,8 @@ def merge_tokens(plan: MergePlan, x: Tensor, size: Tensor | None = None) -> tupl
     joins = _rows(plan.joins, plan.n_out)
 
     leaving = sizes.index_select(0, leaves)
+    if plan.padded:  # a slot that holds a token which has left is empty
+        sizes = sizes.index_fill(0, leaves, 0.0)
     total = sizes.index_select(0, stays).index_add_(0, joins, leaving)
     share = leaving / total.index_select(0, joins).clamp_(min=torch.finfo(wide).tiny)
 

@@ -146,8 +146,25 @@ class AST(nn.Module):
         """Tokens entering the first block: two prefix tokens and f * t patches."""
         return self.num_prefix_tokens + self.grid[0] * self.grid[1]
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+    def token_mask(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return which tokens (B, N) see any of clips that are `lengths` (B) frames long; prefix tokens always do.
+
+        Raises:
+            ValueError: A length is not from 1 to n_frames.
+        """
+        lengths = torch.as_tensor(lengths)
+        if lengths.ndim != 1 or not bool(((lengths >= 1) & (lengths <= self.n_frames)).all()):
+            raise ValueError(
+                f"lengths must hold frames from 1 to {self.n_frames}, one per clip; got {lengths.tolist()}"
+            )
+        starts = torch.arange(self.grid[1], device=lengths.device) * self.init_args["tstride"]
+        seen = (starts < lengths[:, None])[:, None, :].expand(-1, self.grid[0], -1).flatten(1)
+        return torch.cat((seen.new_ones(len(lengths), self.num_prefix_tokens), seen), dim=1)
+
+    def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Encode spectrograms (B, T frames, F mel bins) into normalised tokens (B, N, C).
+
+        With `lengths` (B) in frames, no token attends to one that sees only padding.
 
         Raises:
             ValueError: The input is not (B, n_frames, n_mels).
@@ -158,15 +175,16 @@ class AST(nn.Module):
                 f"{self.n_mels} mel bins); pad or cut the features, or build the model with other "
                 "n_frames and n_mels"
             )
-        return self.v.forward_features(x.unsqueeze(1).transpose(2, 3))
+        mask = None if lengths is None else self.token_mask(lengths)[:, None, None, :].to(x.device)
+        return self.v.forward_features(x.unsqueeze(1).transpose(2, 3), attn_mask=mask)
 
     def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
         """Classify tokens (B, N, C): mean of class and distillation token, then the head, (B, n_classes)."""
         return self.mlp_head((tokens[:, 0] + tokens[:, 1]) / 2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn spectrograms (B, T frames, F mel bins) into logits (B, n_classes)."""
-        return self.forward_head(self.forward_features(x))
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Turn spectrograms (B, T frames, F mel bins) into logits (B, n_classes); `lengths` (B) in frames."""
+        return self.forward_head(self.forward_features(x, lengths))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in training: keep block inputs only, recompute the rest (timm's own)."""

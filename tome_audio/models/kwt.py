@@ -128,19 +128,35 @@ class KWT(nn.Module):
             f"or features (batch, {self.n_frames} frames, {self.n_coefficients} coefficients)"
         )
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+    def token_mask(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return which tokens (B, N) belong to clips that are `lengths` (B) frames long; the class token always does.
+
+        Raises:
+            ValueError: A length is not from 1 to n_frames.
+        """
+        lengths = torch.as_tensor(lengths)
+        if lengths.ndim != 1 or not bool(((lengths >= 1) & (lengths <= self.n_frames)).all()):
+            raise ValueError(
+                f"lengths must hold frames from 1 to {self.n_frames}, one per clip; got {lengths.tolist()}"
+            )
+        return torch.arange(self.n_frames + 1, device=lengths.device) <= lengths[:, None]
+
+    def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Encode waveforms (B, T) or features (B, n_frames, n_coefficients) into tokens (B, N, C).
+
+        With `lengths` (B) in frames, no token attends to one behind the end of its clip.
 
         Raises:
             ValueError: The input has neither of these shapes.
         """
         x = self.patch(self._features(x))
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x), dim=1) + self.pos_embed
+        mask = () if lengths is None else (self.token_mask(lengths)[:, None, None, :].to(x.device),)
         recompute = self.grad_checkpointing and self.training
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            x = checkpoint(block, x, *mask, use_reentrant=False) if recompute else block(x, *mask)
         return x
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn waveforms (B, T samples at 16 kHz) or features into logits (B, n_classes)."""
-        return self.head(self.forward_features(x)[:, 0])
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Turn waveforms (B, T samples at 16 kHz) or features into logits (B, n_classes); `lengths` (B) in frames."""
+        return self.head(self.forward_features(x, lengths)[:, 0])

@@ -3,6 +3,7 @@
 from tome_audio.patch.apply import apply_patch, remove_patch
 from tome_audio.patch.config import MergeConfig
 from tome_audio.patch.model import NotPatchedError, is_patched, merge_config, set_r, trace
+from tome_audio.patch.padding import token_mask
 from tome_audio.patch.registry import (
     Adapter,
     UnsupportedModelError,
@@ -30,6 +31,7 @@ __all__ = [
     "registered_adapters",
     "remove_patch",
     "set_r",
+    "token_mask",
     "trace",
     "unregister_adapter",
 ]

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tome_audio.merge import Rate, expand_schedule, size_bias
-from tome_audio.patch.blocks import MergedBlock, MergedBlocks
+from tome_audio.merge import Rate, size_bias
+from tome_audio.patch.blocks import MergedBlock, MergedBlocks, check_depth
 from tome_audio.patch.classes import Swapped, restore_class, swap_class
 from tome_audio.patch.config import Matching, MergeConfig, Metric
 from tome_audio.patch.model import PatchedModel, is_patched, merge_config
@@ -43,7 +43,8 @@ def apply_patch(
 
     Args:
         model: a model of a registered family, or a module that contains one.
-        r: tokens merged per block: an int, a list with one per block, or (r, inflection).
+        r: tokens merged per block: an int, a list with one per block, or (r, inflection); a `Schedule`, which may also
+            merge before the first block; or a `ComputeTarget`, which says how many times fewer MACs are wanted.
         metric: what similarity is measured on: attention keys, values, or the hidden state after attention.
         matching: "bipartite" (Bolya et al. 2023), "adjacent" (neighbours only) or "random" (a control).
         prop_attn: add log(size) to the attention scores, so that a merged token weighs as much as its parts.
@@ -112,6 +113,11 @@ def _check_model(model: nn.Module, config: MergeConfig) -> None:
             )
     for encoder, adapter in encoders:
         _check_encoder(encoder, adapter, config)
+    blocks = [block for encoder, adapter in encoders for block in getattr(encoder, adapter.blocks).children()]
+    if len({id(block) for block in blocks}) < len(blocks):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} uses a block in more than one place; merging needs blocks of its own in each"
+        )
 
 
 def _refuse_block_list(model: nn.Module) -> None:
@@ -124,7 +130,7 @@ def _patch_model(model: ModelT, config: MergeConfig) -> ModelT:
         owners = [m for m in model.modules() if class_names(type(m))[0] in adapter.classifiers and _holds(m, encoder)]
         reads_prefix = bool(owners) or (encoder is model and adapter.reads_prefix(encoder))
         _patch_encoder(encoder, adapter, config, reads_prefix)
-        for owner in owners:
+        for owner in (owner for owner in owners if not isinstance(owner, Swapped)):
             swap_class(owner, adapter.classifiers[class_names(type(owner))[0]])
     if not isinstance(model, PatchedModel):
         swap_class(model, PatchedModel)
@@ -143,7 +149,17 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
         if config.metric != "hidden":
             add_recorder(adapter.projection(block, config.metric))
     n_prefix = adapter.n_prefix(encoder) if config.n_prefix is None else config.n_prefix
-    merged = MergedBlocks.wrap(original, adapter, config, n_prefix, adapter.pools_patches(encoder), reads_prefix)
+    costs = tuple(adapter.cost(block) for block in original.children())
+    merged = MergedBlocks.wrap(
+        original,
+        adapter,
+        config,
+        n_prefix,
+        adapter.pools_patches(encoder),
+        reads_prefix,
+        adapter.n_prefix(encoder),
+        costs,
+    )
     encoder._modules[adapter.blocks] = merged
     swap_class(encoder, adapter.encoder_mixin or PatchedModel)
 
@@ -157,10 +173,13 @@ def _check_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig) ->
             f"{where}.{adapter.blocks} should be a list of blocks (nn.Sequential or nn.ModuleList), "
             f"found {type(blocks).__name__}; this version of the model is not supported by {adapter.name!r}"
         )
-    expand_schedule(config.r, len(blocks))
-    if config.prefix_only and (adapter.pools_patches(encoder) or adapter.n_prefix(encoder) == 0):
+    check_depth(config.r, len(blocks))
+    own = adapter.n_prefix(encoder)
+    n_prefix = own if config.n_prefix is None else config.n_prefix
+    if config.prefix_only and (adapter.pools_patches(encoder) or not 0 < own <= n_prefix):
         raise UnsupportedModelError(
-            f"prefix_only=True, but the head of {where} reads patch tokens; leave prefix_only out"
+            f"prefix_only=True, but the head of {where} reads tokens behind the {n_prefix} "
+            "prefix tokens; leave prefix_only out"
         )
     for index, block in enumerate(blocks):
         base: Any = next((c for c in type(block).__mro__ if class_names(c)[0] == adapter.block_class), None)

@@ -9,13 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tome_audio.merge import expand_schedule
+from tome_audio.merge import Amounts, BlockCost, ComputeTarget, Rate, Schedule, expand_schedule, resolve_rate
 from tome_audio.patch.classes import Swapped
 from tome_audio.patch.config import MergeConfig
 from tome_audio.patch.prefix import is_prefix_read
 from tome_audio.patch.registry import Adapter
 from tome_audio.patch.state import MergeState
 from tome_audio.patch.trace import new_trace
+
+
+def check_depth(r: Rate, depth: int) -> None:
+    """Raise unless r can be asked of a model with so many blocks.
+
+    Raises:
+        ValueError: if `r` is not understood, or lists more blocks than there are.
+    """
+    if not isinstance(r, ComputeTarget):
+        expand_schedule(r, depth)
 
 
 class MergedBlock(Swapped):
@@ -34,7 +44,7 @@ class MergedBlock(Swapped):
                 "its block list",
                 stacklevel=2,
             )
-        if merge_step is None or merge_step.state.is_plain(merge_step.index, args[0]):
+        if merge_step is None or merge_step.state.is_plain(merge_step.index, *args, **kwargs):
             return super().forward(*args, **kwargs)  # type: ignore[misc]
         return merge_step.state.run(merge_step.index, self, *args, **kwargs)
 
@@ -83,8 +93,9 @@ class MergedBlocks(nn.ModuleList):
     n_prefix: int
     restore: bool
     reads_prefix: bool
+    head_tokens: int
     layers: range
-    depth: int
+    costs: tuple[BlockCost, ...]
 
     @classmethod
     def wrap(
@@ -95,6 +106,8 @@ class MergedBlocks(nn.ModuleList):
         n_prefix: int,
         restore: bool,
         reads_prefix: bool,
+        head_tokens: int,
+        costs: tuple[BlockCost, ...],
     ) -> MergedBlocks:
         """Return a list that shares the children, hooks and flags of `original`, which stays as it is.
 
@@ -105,13 +118,16 @@ class MergedBlocks(nn.ModuleList):
             n_prefix: P, tokens at the front that are never merged.
             restore: whether the last block gives every token back, because the head pools them.
             reads_prefix: whether the patched model's own `forward` reads the prefix tokens alone.
+            head_tokens: how many tokens at the front the head may read.
+            costs: what each block of the whole model costs.
         """
-        depth = len(original._modules)
         self = cls.__new__(cls)
         self.__dict__.update(original.__dict__)
         # Past nn.Module.__setattr__, which would register the original as a child and double the state_dict.
         self.__dict__.update(original=original, adapter=adapter, config=config, n_prefix=n_prefix, restore=restore)
-        self.__dict__.update(reads_prefix=reads_prefix, layers=range(depth), depth=depth)
+        self.__dict__.update(
+            reads_prefix=reads_prefix, head_tokens=head_tokens, costs=costs, layers=range(len(original._modules))
+        )
         return self
 
     def unwrap(self) -> nn.Module:
@@ -120,17 +136,47 @@ class MergedBlocks(nn.ModuleList):
         return self.original
 
     @property
-    def schedule(self) -> tuple[int, ...]:
-        """Tokens to merge in each block of this list, before clamping."""
+    def depth(self) -> int:
+        """How many blocks the model has; this list may be a part of them."""
+        return len(self.costs)
+
+    @property
+    def merges(self) -> bool:
+        """Whether r asks for anything to merge."""
+        r = self.config.r
+        if isinstance(r, ComputeTarget):
+            return r.macs_cut > 1
+        return any(expand_schedule(r, self.depth)) or (isinstance(r, Schedule) and any(r.before))
+
+    def wanted(self, last_queries: int | None) -> tuple[int, ...] | None:
+        """Return what r asks of each block of this list, before clamping; None where r leaves the numbers to us."""
+        if isinstance(self.config.r, ComputeTarget):
+            return None
         whole = expand_schedule(self.config.r, self.depth)
-        return tuple(whole[layer] for layer in self.layers)
+        return self._own(whole if last_queries is None else (*whole[:-1], 0))
+
+    def resolve(self, n_tokens: int, last_queries: int | None) -> Amounts:
+        """Return what this list merges where when N = `n_tokens` tokens enter the whole model.
+
+        Raises:
+            ValueError: if r is a target out of reach.
+        """
+        if isinstance(self.config.r, ComputeTarget):  # the same numbers for every caller: those of the model's forward
+            last_queries = self.queries_of_last(reading=self.reads_prefix)
+        whole = resolve_rate(self.config.r, n_tokens, self.n_prefix, self.costs, last_queries=last_queries)
+        return Amounts(whole.before, self._own(whole.blocks))
+
+    def _own(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(numbers[layer] for layer in self.layers)
 
     def queries_of_last(self, *, reading: bool) -> int | None:
         """Return how many tokens the last block computes, None for all; `reading`: whether only the prefix is read."""
         wanted = self.config.prefix_only
         if wanted is None:
-            wanted = reading and any(self.schedule)
-        if not wanted or self.restore or self.config.unmerge or self.n_prefix == 0 or self.layers[-1] != self.depth - 1:
+            wanted = reading and self.merges
+        if not wanted or self.restore or self.config.unmerge or not 0 < self.head_tokens <= self.n_prefix:
+            return None
+        if self.depth - 1 not in self.layers[-1:]:
             return None
         last: Any = list(self._modules.values())[-1]
         return self.n_prefix if self.adapter.can_attend_prefix(last) else None
@@ -138,14 +184,14 @@ class MergedBlocks(nn.ModuleList):
     def __iter__(self) -> Iterator[Any]:
         if len(self._modules) != len(self.layers):
             raise ValueError("blocks were added or removed after apply_patch: call apply_patch again")
-        if any(expand_schedule(self.config.r, self.depth)[: self.layers.start]):
+        if self.layers.start > 0 and self._merges_before(self.layers.start):
             raise ValueError(
                 f"a part of the blocks that begins at block {self.layers.start} cannot know what was merged before it; "
                 "run all blocks from the first on, or set model.r = 0"
             )
         trace = None if torch.compiler.is_compiling() else new_trace(self)
         queries = self.queries_of_last(reading=is_prefix_read())
-        state = MergeState(self.adapter, self.config, self.schedule, self.n_prefix, self.restore, queries, trace)
+        state = MergeState(self, queries, trace)
         return iter([Step(state, index, block) for index, block in enumerate(self._modules.values())])
 
     def __getitem__(self, index: Any) -> Any:
@@ -154,9 +200,25 @@ class MergedBlocks(nn.ModuleList):
             return blocks[index][1]
         picked = type(self.original)()
         picked._modules.update(blocks[index])
-        part = MergedBlocks.wrap(picked, self.adapter, self.config, self.n_prefix, self.restore, self.reads_prefix)
-        part.__dict__.update(layers=self.layers[index], depth=self.depth)
+        part = MergedBlocks.wrap(
+            picked,
+            self.adapter,
+            self.config,
+            self.n_prefix,
+            self.restore,
+            self.reads_prefix,
+            self.head_tokens,
+            self.costs,
+        )
+        part.__dict__.update(layers=self.layers[index])
         return part
+
+    def _merges_before(self, layer: int) -> bool:
+        """Return whether something merges before this block of the model."""
+        r = self.config.r
+        if isinstance(r, ComputeTarget):
+            return self.merges
+        return any(expand_schedule(r, self.depth)[:layer]) or (isinstance(r, Schedule) and any(r.before))
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Run all blocks: (B, N, C) -> (B, M, C)."""

@@ -6,7 +6,7 @@ import operator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from tome_audio.merge import Rate, check_rate
+from tome_audio.merge import ComputeTarget, Rate, Schedule, check_rate
 
 Metric = Literal["key", "value", "hidden"]
 Matching = Literal["bipartite", "adjacent", "random"]
@@ -43,11 +43,8 @@ class MergeConfig:
         object.__setattr__(self, "seed", _whole_number("seed", self.seed))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold; a tuple r is written as {"r": ..., "inflection": ...}."""
-        values = asdict(self)
-        if isinstance(self.r, tuple):
-            values["r"] = {"r": self.r[0], "inflection": self.r[1]}
-        return values
+        """Return plain values that JSON can hold; an r that is no number or list is written as its parts by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"r": _rate_to_plain(self.r)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MergeConfig:
@@ -59,10 +56,29 @@ class MergeConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown merge options {unknown}; known are {sorted(known)}")
-        rate = values.get("r", 0)
-        if isinstance(rate, dict):
-            rate = (rate.get("r"), rate.get("inflection"))
-        return cls(**{**values, "r": rate})
+        return cls(**{**values, "r": _rate_from_plain(values.get("r", 0))})
+
+
+def _rate_to_plain(rate: Rate) -> Any:
+    if isinstance(rate, tuple):
+        return {"r": rate[0], "inflection": rate[1]}
+    if isinstance(rate, Schedule):
+        return {**asdict(rate), "blocks": list(rate.blocks), "before": list(rate.before)}
+    if isinstance(rate, ComputeTarget):
+        return {"macs_cut": rate.macs_cut, "shape": rate.shape}
+    return rate
+
+
+def _rate_from_plain(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    for kind, needed in ((Schedule, "blocks"), (ComputeTarget, "macs_cut")):
+        if needed in value:
+            names = {field.name for field in fields(kind)}
+            if unknown := sorted(set(value) - names):
+                raise ValueError(f"r has unknown parts {unknown}; a {kind.__name__} has {sorted(names)}")
+            return kind(**value)
+    return (value.get("r"), value.get("inflection"))
 
 
 def _whole_number(name: str, value: Any) -> int:

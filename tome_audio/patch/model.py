@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from tome_audio.merge import Rate, expand_schedule
-from tome_audio.patch.blocks import MergedBlocks
+from tome_audio.merge import Rate
+from tome_audio.patch.blocks import MergedBlocks, check_depth
 from tome_audio.patch.classes import Swapped
 from tome_audio.patch.config import MergeConfig
 from tome_audio.patch.trace import Trace, collect
@@ -24,7 +24,7 @@ class PatchedModel(Swapped):
 
     @property
     def r(self) -> Rate:
-        """How many tokens each block merges: int, list per block, or (r, inflection)."""
+        """What merges: int, list per block, (r, inflection), `Schedule` or `ComputeTarget`."""
         return merge_config(self).r  # type: ignore[arg-type]
 
     @r.setter
@@ -67,7 +67,7 @@ def set_r(model: nn.Module, r: Rate) -> None:
     """
     lists = merged_blocks(model)
     for blocks in lists:
-        expand_schedule(r, blocks.depth)
+        check_depth(r, blocks.depth)
     for blocks in lists:
         blocks.__dict__["config"] = replace(blocks.config, r=r)
 

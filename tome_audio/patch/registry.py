@@ -91,6 +91,10 @@ class Adapter(ABC):
         """Return whether the encoder's own `forward` reads the prefix tokens alone (and says so by `read_prefix`)."""
         return False
 
+    def is_masked(self, *args: Any, **kwargs: Any) -> bool:
+        """Return whether what the model passed to a block beside its tokens says which tokens may attend to which."""
+        return any(isinstance(value, Tensor) or value is True for value in (*args, *kwargs.values()))
+
     def can_attend_prefix(self, block: Any) -> bool:
         """Return whether `attend_prefix` gives what this block would: nothing replaced, hooked or switched off."""
         return False

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from tome_audio.merge import clamp_schedule, encoder_macs, tokens_per_layer
+from tome_audio.merge import encoder_macs
 from tome_audio.patch.model import merged_blocks
 
 
@@ -15,7 +15,8 @@ from tome_audio.patch.model import merged_blocks
 class MergeReport:
     """Tokens and multiply-accumulates per block, for one clip.
 
-    `wanted` is the schedule as set, `merged` what the number of tokens allows; `tokens` holds N entering each block
+    `before` holds what rounds before the first block merge. `wanted` is what r asks of each block, `merged` what the
+    number of tokens allows (a `ComputeTarget` asks for what it gets); `tokens` holds N entering each block
     and, last, N leaving. `prefix_only` says that the last block computes the prefix tokens alone (and merges nothing).
     """
 
@@ -25,6 +26,7 @@ class MergeReport:
     macs: tuple[int, ...]
     macs_unmerged: tuple[int, ...]
     prefix_only: bool = False
+    before: tuple[int, ...] = ()
 
     @property
     def is_clamped(self) -> bool:
@@ -47,12 +49,11 @@ def describe(model: nn.Module, n_tokens: int) -> MergeReport:
     """
     blocks = merged_blocks(model)[0]
     queries = blocks.queries_of_last(reading=blocks.reads_prefix)
-    wanted = blocks.schedule if queries is None else (*blocks.schedule[:-1], 0)
-    tokens = tokens_per_layer(wanted, n_tokens, blocks.n_prefix)
-    costs = [blocks.adapter.cost(block) for block in blocks._modules.values()]
+    amounts = blocks.resolve(n_tokens, queries)
+    tokens, costs = amounts.tokens(n_tokens), [blocks.costs[layer] for layer in blocks.layers]
     return MergeReport(
-        wanted=wanted,
-        merged=clamp_schedule(wanted, n_tokens, blocks.n_prefix),
+        wanted=blocks.wanted(queries) or amounts.blocks,
+        merged=amounts.blocks,
         tokens=tokens,
         macs=tuple(
             encoder_macs([cost], pair, last_queries=queries if layer == len(costs) - 1 else None)
@@ -60,4 +61,5 @@ def describe(model: nn.Module, n_tokens: int) -> MergeReport:
         ),
         macs_unmerged=tuple(encoder_macs([c], [n_tokens, n_tokens]) for c in costs),
         prefix_only=queries is not None,
+        before=amounts.before,
     )

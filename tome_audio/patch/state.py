@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tome_audio.merge import (
     MATCHINGS,
+    Amounts,
     MergePlan,
-    clamp_r,
-    clamp_schedule,
+    before_matching,
     compose,
+    match_each,
+    match_each_in_rounds,
+    match_repeatedly,
     merge_tokens,
+    pack_plan,
     size_bias,
     take_tokens,
     unmerge_tokens,
 )
-from tome_audio.patch.config import MergeConfig
+from tome_audio.patch.padding import check_mask, current_mask
 from tome_audio.patch.recording import record
-from tome_audio.patch.registry import Adapter
 from tome_audio.patch.trace import Trace
+
+if TYPE_CHECKING:
+    from tome_audio.patch.blocks import MergedBlocks
 
 
 class MergeClampWarning(UserWarning):
@@ -33,38 +41,35 @@ class MergeState:
     """Sizes and plans of one call. Slot i belongs to the tokens entering block i.
 
     Block i reads slot i and writes slot i + 1, nothing else, so running a block a second time (gradient
-    checkpointing) finds what the first time found. Nothing has to be reset between calls.
+    checkpointing) finds what the first time found. Nothing has to be reset between calls. How much merges where is
+    settled when the first block sees how many tokens there are.
     """
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        config: MergeConfig,
-        schedule: tuple[int, ...],
-        n_prefix: int,
-        restore: bool,
-        last_queries: int | None,
-        trace: Trace | None,
-    ) -> None:
-        depth = len(schedule)
-        if last_queries is not None:  # what the last block merges, nobody would see
-            schedule = (*schedule[:-1], 0)
-        self.last_queries = last_queries
-        self.adapter = adapter
-        self.config = config
-        self.schedule = schedule
-        self.n_prefix = n_prefix
-        self.restore_last = restore
-        self.trace = trace
-        self.sizes: list[Tensor | None] = [None] * (depth + 1)
-        self.totals: list[MergePlan | None] = [None] * (depth + 1)
-        self.keeps_totals = restore or config.unmerge or trace is not None
+    amounts: Amounts
+    each: list[Amounts] | None = None
+    """What merges in each clip, where clips of the batch differ in length."""
 
-    def is_plain(self, index: int, x: Tensor) -> bool:
+    def __init__(self, blocks: MergedBlocks, last_queries: int | None, trace: Trace | None) -> None:
+        self.blocks = blocks
+        self.adapter = blocks.adapter
+        self.config = blocks.config
+        self.n_prefix = blocks.n_prefix
+        self.last = len(blocks.layers) - 1
+        self.last_queries = last_queries
+        self.trace = trace
+        self.valid = current_mask()
+        self.counts: list[list[int]] = [[]] * (self.last + 2)
+        self.sizes: list[Tensor | None] = [None] * (self.last + 2)
+        self.totals: list[MergePlan | None] = [None] * (self.last + 2)
+        self.keeps_totals = blocks.restore or self.config.unmerge or trace is not None
+
+    def is_plain(self, index: int, x: Tensor, *args: Any, **kwargs: Any) -> bool:
         """Return whether block `index` has nothing to merge and no merged tokens before it."""
         if index == 0:
             self._start(x)
-        plain = self.schedule[index] == 0 and self.sizes[index] is None and not self._is_cut(index)
+        untouched = self.sizes[index] is None and self.totals[index] is None
+        plain = self.amounts.blocks[index] == 0 and untouched and not self._is_cut(index, *args, **kwargs)
+        plain = plain and not (index == 0 and (self.amounts.before or self.valid is not None))
         if plain and self.trace is not None:
             self.trace.record(index, x.shape[1], None, None)
         return plain
@@ -74,42 +79,88 @@ class MergeState:
 
         The last block gives (B, P, C) where only the P prefix tokens are read.
         """
-        if self._is_cut(index):
-            return self._run_prefix(index, block, x)
         total, size = self.totals[index], self.sizes[index]
-        if self.config.unmerge and total is not None:
+        if index == 0:
+            x, size, total = self._merge_before(*self._drop_padding(x))
+        elif self.config.unmerge and total is not None:
             x = take_tokens(x, total.stays)
-        n_tokens = x.shape[1]
-        r = clamp_r(self.schedule[index], n_tokens, self.n_prefix)
-        bias = self._bias(size, x)
-        x, metric = self._attend(block, r, x, bias, *args, **kwargs)
+        if self._is_cut(index, *args, **kwargs):
+            return self._run_prefix(index, block, x, size, total)
+        r = self.amounts.blocks[index]
+        x, metric = self._attend(block, r, x, self._bias(size, x), *args, **kwargs)
+        self.counts[index + 1] = self.counts[index]
         if r > 0:
-            plan = self._match(metric, r, index)
-            x, size = merge_tokens(plan, x, size)
-            if self.keeps_totals:
-                total = plan if total is None else compose(total, plan)
+            for plan in self._match(metric, index, size):
+                x, size = merge_tokens(plan, x, size)
+                total = self._add(total, plan)
         self.sizes[index + 1], self.totals[index + 1] = size, total
         if self.trace is not None:
             self.trace.record(index, x.shape[1], total, size)
         x = self.adapter.feed_forward(block, x)
-        if total is not None and (self.config.unmerge or (self.restore_last and index == len(self.schedule) - 1)):
+        if total is not None and (self.config.unmerge or (self.blocks.restore and index == self.last)):
             x = unmerge_tokens(total, x)
         return x
 
-    def _is_cut(self, index: int) -> bool:
-        return self.last_queries is not None and index == len(self.schedule) - 1
+    def _drop_padding(self, x: Tensor) -> tuple[Tensor, Tensor | None, MergePlan | None]:
+        """Move padding behind the tokens of each clip and drop what no clip needs; what is left of it has size 0."""
+        if self.valid is None:
+            return x, self.sizes[0], None
+        plan = pack_plan(self.valid)
+        x, size = merge_tokens(plan, x, self.valid.to(torch.float32))
+        return x, size if self.each is not None else None, self._add(None, plan)
 
-    def _run_prefix(self, index: int, block: Any, x: Tensor) -> Tensor:
+    def _merge_before(
+        self, x: Tensor, size: Tensor | None, total: MergePlan | None
+    ) -> tuple[Tensor, Tensor | None, MergePlan | None]:
+        """Merge in rounds before the first block, by the similarity of the tokens themselves."""
+        matching, counts = before_matching(self.config.r), self.counts[0]
+        for step, r in enumerate(self.amounts.before):
+            if self.each is None:
+                plan = MATCHINGS[matching](x, r, n_prefix=self.n_prefix)
+            else:
+                amounts = [amount.before[step] if step < len(amount.before) else 0 for amount in self.each]
+                plan = match_each(matching, x, amounts, counts, n_prefix=self.n_prefix)
+                counts = [count - amount for count, amount in zip(counts, amounts, strict=True)]
+            x, size = merge_tokens(plan, x, size)
+            total = self._add(total, plan)
+        self.counts[0] = counts
+        return x, size, total
+
+    def _match(self, metric: Tensor, index: int, size: Tensor | None) -> Iterable[MergePlan]:
+        """Return the plans of block `index`, to be done in order, and count what stays of each clip."""
+        seed = self.config.seed + index
+        if self.each is None or size is None:
+            match = partial(MATCHINGS[self.config.matching], n_prefix=self.n_prefix)
+            if self.config.matching == "random":
+                match = partial(match, seed=seed)
+            return [match_repeatedly(match, metric, self.amounts.blocks[index], size, n_prefix=self.n_prefix)]
+        counts, amounts = self.counts[index], [amount.blocks[index] for amount in self.each]
+        self.counts[index + 1] = [count - amount for count, amount in zip(counts, amounts, strict=True)]
+        return match_each_in_rounds(
+            self.config.matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed
+        )
+
+    def _add(self, total: MergePlan | None, plan: MergePlan) -> MergePlan | None:
+        """Return the plan from the input tokens on, where somebody needs it."""
+        if not self.keeps_totals:
+            return None
+        return plan if total is None else compose(total, plan)
+
+    def _is_cut(self, index: int, *args: Any, **kwargs: Any) -> bool:
+        return self.last_queries is not None and index == self.last and not self.adapter.is_masked(*args, **kwargs)
+
+    def _run_prefix(self, index: int, block: Any, x: Tensor, size: Tensor | None, total: MergePlan | None) -> Tensor:
         """Run the last block for the tokens that are read."""
         assert self.last_queries is not None
-        total, size = self.totals[index], self.sizes[index]
         if self.trace is not None:
             self.trace.record(index, x.shape[1], total, size)
         attended = self.adapter.attend_prefix(block, x, self._bias(size, x), self.last_queries)
         return self.adapter.feed_forward(block, attended)
 
     def _bias(self, size: Tensor | None, x: Tensor) -> Tensor | None:
-        return size_bias(size, x.dtype) if size is not None and self.config.prop_attn else None
+        if size is None or not (self.config.prop_attn or self.each is not None):
+            return None
+        return size_bias(size if self.config.prop_attn else (size > 0).to(size.dtype), x.dtype)
 
     def _attend(
         self, block: Any, r: int, x: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
@@ -122,23 +173,47 @@ class MergeState:
         x, projected = record(self.adapter.projection(block, metric), attend, block, x, bias, *args, **kwargs)
         return x, self.adapter.read_metric(block, metric, projected)
 
-    def _match(self, metric: Tensor, r: int, index: int) -> MergePlan:
-        match = MATCHINGS[self.config.matching]
-        if self.config.matching == "random":
-            return match(metric, r, n_prefix=self.n_prefix, seed=self.config.seed + index)
-        return match(metric, r, n_prefix=self.n_prefix)
+    def _count(self, x: Tensor, valid: Tensor) -> int:
+        """Settle what merges in each clip, and return how many tokens the longest one has."""
+        if self.blocks.restore:
+            raise ValueError("the head of this model pools patches, padding too: call it without a token mask")
+        self.valid = check_mask(valid, x, self.n_prefix)
+        counts = self.valid.sum(1).tolist()
+        if min(counts) < max(counts):
+            cut = {count: self.blocks.resolve(count, self.last_queries) for count in set(counts)}
+            self.each, self.counts[0] = [cut[count] for count in counts], counts
+            self.amounts = _most(self.each)
+        return int(max(counts))
 
     def _start(self, x: Tensor) -> None:
+        n_tokens = x.shape[1] if self.valid is None else self._count(x, self.valid)
+        if self.each is None:
+            self.amounts = self.blocks.resolve(n_tokens, self.last_queries)
         if self.trace is not None:
-            self.trace.start(x.shape[0], x.shape[1], self.n_prefix)
+            first = n_tokens - sum(self.amounts.before)
+            if self.each is not None:
+                pairs = zip(self.counts[0], self.each, strict=True)
+                first = max(count - sum(amount.before) for count, amount in pairs)
+            self.trace.start(x.shape[0], x.shape[1], first, self.n_prefix)
         if torch.compiler.is_compiling():
             return  # a warning would break the graph; `describe` reports clamping for any length
-        done = clamp_schedule(self.schedule, x.shape[1], self.n_prefix)
-        if done != self.schedule:
-            first = next(layer for layer, (r, wanted) in enumerate(zip(done, self.schedule, strict=True)) if r < wanted)
+        wanted = self.blocks.wanted(self.last_queries)
+        done = self.amounts.blocks
+        if wanted is not None and done != wanted:
+            first = next(layer for layer, (r, asked) in enumerate(zip(done, wanted, strict=True)) if r < asked)
             warnings.warn(
-                f"r is larger than {x.shape[1]} tokens allow: from block {first} on it is clamped to "
-                f"{list(done[first:])} instead of {list(self.schedule[first:])}",
+                f"r is larger than {n_tokens} tokens allow: from block {first} on it is clamped to "
+                f"{list(done[first:])} instead of {list(wanted[first:])}",
                 MergeClampWarning,
                 stacklevel=2,
             )
+
+
+def _most(each: list[Amounts]) -> Amounts:
+    """Return the most that any clip merges in each place."""
+    rounds = max(len(amounts.before) for amounts in each)
+    before = [(*amounts.before, *[0] * (rounds - len(amounts.before))) for amounts in each]
+    return Amounts(
+        tuple(max(column) for column in zip(*before, strict=True)),
+        tuple(max(column) for column in zip(*(amounts.blocks for amounts in each), strict=True)),
+    )

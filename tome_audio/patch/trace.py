@@ -18,21 +18,23 @@ _active: ContextVar[tuple[Sequence[object], list[Trace]] | None] = ContextVar("t
 class Trace:
     """What one forward pass merged, layer by layer.
 
-    `tokens` holds N entering each block and, last, N leaving. `plan(i)` maps the input tokens to the tokens after
+    `n_tokens` enter; `tokens` holds those entering each block (after rounds before the first) and, last, those leaving.
+    `plan(i)` maps the input tokens to the tokens after
     block i; `sizes[i]` (B, M) counts how many input tokens each stands for (None: one each).
     """
 
     batch: int = 0
+    n_tokens: int = 0
     n_prefix: int = 0
     tokens: list[int] = field(default_factory=list)
     sizes: list[Tensor | None] = field(default_factory=list)
     plans: list[MergePlan | None] = field(default_factory=list)
     collected: list[Trace] | None = field(default=None, repr=False)
 
-    def start(self, batch: int, n_tokens: int, n_prefix: int) -> None:
-        """Begin a pass over B = `batch` clips of N = `n_tokens` tokens; a repeated start is ignored."""
+    def start(self, batch: int, n_tokens: int, first: int, n_prefix: int) -> None:
+        """Begin a pass over B clips of N = `n_tokens` tokens, `first` of them left for block 0; repeats are ignored."""
         if not self.tokens:
-            self.batch, self.n_prefix, self.tokens = batch, n_prefix, [n_tokens]
+            self.batch, self.n_tokens, self.n_prefix, self.tokens = batch, n_tokens, n_prefix, [first]
             if self.collected is not None:
                 self.collected.append(self)
 
@@ -50,7 +52,7 @@ class Trace:
             IndexError: if the pass had no such block.
         """
         total = self.plans[layer]
-        return identity_plan(self.batch, self.tokens[0]) if total is None else total
+        return identity_plan(self.batch, self.n_tokens) if total is None else total
 
 
 @contextmanager

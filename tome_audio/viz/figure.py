@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
+FORMATS = (".png", ".svg")
 
-def save_figure(figure: Figure, path: str | Path) -> list[Path]:
-    """Write `path` with the endings .png and .svg, whole or not at all, and return both.
+
+def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write `path` with the endings .png and .svg, or those of `formats`, whole or not at all; return what was written.
 
     Raises:
         OSError: if the folder cannot be written.
     """
     written = []
-    for ending in (".png", ".svg"):
+    for ending in formats:
         target = Path(path).with_suffix(ending)
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:

@@ -9,25 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tome_audio.patch.model import PatchedModel
+from tome_audio.patch.padding import token_mask
 from tome_audio.patch.prefix import has_hooks, read_prefix
 from tome_audio.patch.registry import Adapter, UnsupportedModelError
 
 _MODULE = "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer"
-_MASK = "attention_mask refers to token positions, which merging changes; leave it out, or set model.r = 0"
+_MASK = (
+    "while tokens merge, attention_mask must be (clips, tokens) and say which tokens are no padding; for any other "
+    "mask set model.r = 0"
+)
 
 
 class HuggingFaceAstEncoder(PatchedModel):
-    """Refuses a mask from the caller, where the blocks could no longer tell it from the model's own."""
+    """Takes a mask from the caller as the tokens that are no padding, while tokens merge."""
 
     def forward(self, input_values: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         """Run `ASTModel.forward`.
 
         Raises:
-            ValueError: if a mask is given while tokens are merged.
+            ValueError: if the mask is not (B, N) while tokens are merged.
         """
-        if attention_mask is not None and any(self.layers.schedule):  # type: ignore[attr-defined]
+        if attention_mask is None or not self.layers.merges:  # type: ignore[attr-defined]
+            return super().forward(input_values, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
+        if attention_mask.ndim != 2:
             raise ValueError(_MASK)
-        return super().forward(input_values, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
+        with token_mask(attention_mask != 0):
+            return super().forward(input_values, **kwargs)  # type: ignore[misc]
 
 
 class HuggingFaceAstClassifier(PatchedModel):
@@ -77,6 +84,11 @@ class HuggingFaceAstAdapter(Adapter):
             raise ValueError(_MASK)
         attended, _ = block.attention(block.layernorm_before(x), bias, **kwargs)
         return block.dropout(attended) + x
+
+    def is_masked(self, *args: Any, **kwargs: Any) -> bool:
+        # While compiling, transformers makes a mask that hides nothing.
+        mask = args[0] if args else kwargs.get("attention_mask")
+        return mask is not None and not torch.compiler.is_compiling()
 
     def can_attend_prefix(self, block: Any) -> bool:
         attention = block.attention

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,16 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tome_audio.patch.model import PatchedModel
-from tome_audio.patch.prefix import has_hooks, is_plain_linear, read_prefix
+from tome_audio.patch.padding import token_mask
+from tome_audio.patch.prefix import has_hooks, is_own, is_plain_linear, read_prefix
 from tome_audio.patch.registry import Adapter, class_names
 
 
 class KwtClassifier(PatchedModel):
     """Says that the head reads the class token."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run `KWT.forward`."""
-        return read_prefix(super().forward, x)  # type: ignore[misc]
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Run `KWT.forward`; what is behind `lengths` (B) costs little."""
+        forward: Any = super().forward  # type: ignore[misc]
+        if self.blocks.adapter.reads_prefix(self):  # type: ignore[attr-defined]
+            forward = partial(read_prefix, forward)
+        if lengths is None:
+            return forward(x)
+        with token_mask(self.token_mask(lengths)):  # type: ignore[attr-defined]
+            return forward(x)
 
 
 class KwtAdapter(Adapter):
@@ -38,7 +46,7 @@ class KwtAdapter(Adapter):
         return block.norm1(x + block.attn(x, attn_mask=bias))
 
     def reads_prefix(self, encoder: nn.Module) -> bool:
-        return True
+        return is_own(encoder, ("forward", "forward_features"), "tome_audio.models.kwt")
 
     def can_attend_prefix(self, block: Any) -> bool:
         attention = block.attn

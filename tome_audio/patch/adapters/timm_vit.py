@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tome_audio.patch.model import PatchedModel
-from tome_audio.patch.prefix import has_hooks, is_plain_linear, read_prefix
+from tome_audio.patch.padding import token_mask
+from tome_audio.patch.prefix import has_hooks, is_own, is_plain_linear, read_prefix
 from tome_audio.patch.registry import Adapter, class_names
 
 
@@ -26,7 +27,7 @@ class TimmEncoder(PatchedModel):
             ValueError: if tokens are merged and not given back, since they no longer fill the grid.
         """
         blocks = self.blocks  # type: ignore[attr-defined]
-        if any(blocks.schedule) and not blocks.config.unmerge:
+        if blocks.merges and not blocks.config.unmerge:
             raise ValueError(
                 "forward_intermediates needs every patch after every block; patch with "
                 "apply_patch(model, r=..., unmerge=True), or set model.r = 0"
@@ -50,9 +51,13 @@ class TimmEncoder(PatchedModel):
 class AstClassifier(PatchedModel):
     """Says that AST's head reads the class and the distillation token."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run `AST.forward`: spectrograms (B, T, F) to logits (B, K)."""
-        return read_prefix(super().forward, x)  # type: ignore[misc]
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Run `AST.forward`: spectrograms (B, T, F) to logits (B, K); what is behind `lengths` (B) costs little."""
+        forward: Any = super().forward  # type: ignore[misc]
+        if lengths is None:
+            return read_prefix(forward, x)
+        with token_mask(self.token_mask(lengths)):  # type: ignore[attr-defined]
+            return read_prefix(forward, x)
 
 
 class TimmAdapter(Adapter):
@@ -78,7 +83,8 @@ class TimmAdapter(Adapter):
         return x + block.drop_path1(block.ls1(block.attn(block.norm1(x), attn_mask=bias)))
 
     def reads_prefix(self, encoder: Any) -> bool:
-        return encoder.global_pool == "token"
+        names = ("forward", "forward_features", "forward_head", "pool")
+        return encoder.global_pool == "token" and is_own(encoder, names, "timm.models.")
 
     def can_attend_prefix(self, block: Any) -> bool:
         attention = block.attn

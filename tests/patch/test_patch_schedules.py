@@ -1,0 +1,130 @@
+"""Schedules with rounds before the first block, repeated matching, and compute targets, on every family."""
+
+import copy
+import json
+
+import pytest
+import torch
+from fakes import CASES, DEPTH, logits
+
+from tome_audio.merge import ComputeTarget, Schedule
+from tome_audio.patch import MergeConfig, apply_patch, describe, trace
+
+FAMILIES = [name for name in CASES if name != "vit_attention_pool"]
+
+
+def build(name):
+    case = CASES[name]
+    return case.build().eval(), torch.randn(2, *case.input_shape, generator=torch.Generator().manual_seed(1)), case
+
+
+@torch.no_grad()
+def run(model, x):
+    return logits(model(x))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("matching", ["adjacent", "bipartite"])
+def test_rounds_before_the_first_block(name, matching):
+    model, x, case = build(name)
+    n_patches = case.n_tokens - case.n_prefix
+    schedule = Schedule((1, 0, 0), (n_patches // 2, 1), matching)
+    apply_patch(model, schedule, prefix_only=False)
+    with trace(model) as traces:
+        run(model, x)
+    left = case.n_tokens - n_patches // 2 - 1
+    assert traces[0].tokens == [left, left - 1, left - 1, left - 1] == list(describe(model, case.n_tokens).tokens)
+    assert describe(model, case.n_tokens).before == (n_patches // 2, 1)
+    assign = traces[0].plan(0).assign
+    assert assign.shape == (2, case.n_tokens) and assign.max() == left - 2
+    assert torch.equal(traces[0].sizes[-1].sum(1), torch.full((2,), float(case.n_tokens)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_most_of_the_tokens_in_one_block(name):
+    model, x, case = build(name)
+    n_patches = case.n_tokens - case.n_prefix
+    apply_patch(model, Schedule((n_patches - 1,)), prefix_only=False)
+    with trace(model) as traces:
+        output = run(model, x)
+    assert traces[0].tokens[1] == case.n_prefix + 1 and output.isfinite().all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_target_is_what_describe_reports(name):
+    model, x, case = build(name)
+    apply_patch(model)
+    before = run(model, x)
+    model.r = ComputeTarget(1.3)
+    report = describe(model, case.n_tokens)
+    assert report.macs_cut >= 1.3 and not report.is_clamped
+    with trace(model) as traces:
+        assert not torch.equal(run(model, x), before)
+    assert traces[0].tokens == list(report.tokens)
+    model.r = ComputeTarget(1)
+    assert torch.equal(run(model, x), before)
+
+
+def test_a_target_depends_on_the_number_of_tokens():
+    model, _, _ = build("vit")
+    apply_patch(model, ComputeTarget(2.0))
+    short, long = describe(model, 17), describe(model, 197)
+    assert sum(long.before) > sum(short.before) and abs(long.macs_cut - 2) < abs(short.macs_cut - 2) + 0.1
+
+
+def test_out_of_reach_is_said_by_the_call():
+    model, x, _ = build("vit")
+    apply_patch(model, ComputeTarget(500.0))
+    with pytest.raises(ValueError, match="is the most"):
+        model(x)
+
+
+@pytest.mark.parametrize("name", ["vit", "ast", "huggingface_sdpa", "kwt"])
+def test_gradient_checkpointing_sees_the_same_rounds(name):
+    model, x, case = build(name)
+    apply_patch(model, Schedule((2, 1), (2,)))
+    other = copy.deepcopy(model)
+    logits(model(x)).square().sum().backward()
+    other.train()
+    case.checkpointing(other, True)
+    logits(other(x)).square().sum().backward()
+    for (parameter, one), two in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert (one.grad is None) == (two.grad is None), parameter
+        assert one.grad is None or torch.allclose(one.grad, two.grad, atol=1e-6), parameter
+
+
+@pytest.mark.parametrize("rate", [Schedule((2, 1), (3,), "bipartite"), ComputeTarget(1.5, "constant")])
+def test_the_config_survives_json(rate):
+    config = MergeConfig(r=rate)
+    assert MergeConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ValueError, match="r has unknown parts"):
+        MergeConfig.from_dict({"r": {**config.to_dict()["r"], "extra": 1}})
+
+
+def test_a_schedule_for_more_blocks_is_refused():
+    model, _, _ = build("vit")
+    with pytest.raises(ValueError, match=f"lists {DEPTH + 1} layers but the model has {DEPTH}"):
+        apply_patch(model, Schedule((1,) * (DEPTH + 1)))
+
+
+def test_a_slice_that_begins_later_is_refused():
+    model, x, _ = build("vit")
+    apply_patch(model, ComputeTarget(1.5))
+    with pytest.raises(ValueError, match="cannot know what was merged before"):
+        model.blocks[1:](x)
+
+
+def test_it_compiles_in_one_graph():
+    model, x, _ = build("vit")
+    apply_patch(model, ComputeTarget(1.4))
+    expected = run(model, x)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert torch.allclose(run(compiled, x), expected, atol=1e-5)
+
+
+def test_slices_run_the_amounts_of_their_own_blocks():
+    model, _, _ = build("vit")
+    apply_patch(model, [0, 0, 5])
+    tokens = torch.randn(1, 17, 48)
+    assert torch.equal(model.blocks[1:](model.blocks[:1](tokens)), model.blocks(tokens))
+    assert model.blocks[2:](tokens).shape[1] == 12
