@@ -99,7 +99,7 @@ def _front_loaded(n_patches: int, depth: int) -> Iterator[Schedule]:
     """
     layers = max(1, round(0.6 * depth))
     # Knots of (first round, second round, third round, share of the first block).
-    knots = [(0.0, 0.0, 0.0, 0.0), (0.5, 0.0, 0.0, 0.0), (0.5, 0.0, 0.0, 0.1), (0.5, 0.5, 0.0, 0.1)]
+    knots = [(0.0, 0.0, 0.0, 0.0), (0.4, 0.0, 0.0, 0.0), (0.5, 0.1, 0.0, 0.1), (0.5, 0.5, 0.0, 0.1)]
     knots += [(0.5, 0.5, 0.3, 0.1), (0.5, 0.5, 0.5, 0.3), (0.5, 0.5, 0.5, 1.0)]
     for start, end in pairwise(knots):
         for step in range(_STEPS + 1):

@@ -46,7 +46,7 @@ class KwtAdapter(Adapter):
         return block.norm1(x + block.attn(x, attn_mask=bias))
 
     def reads_prefix(self, encoder: nn.Module) -> bool:
-        return is_own(encoder, ("forward", "forward_features"), "tome_audio.models.kwt")
+        return is_own(encoder, ("forward",), "tome_audio.models.kwt")
 
     def can_attend_prefix(self, block: Any) -> bool:
         attention = block.attn
