@@ -24,7 +24,7 @@ class PatchedModel(Swapped):
 
     @property
     def r(self) -> Rate:
-        """What merges: int, list per block, (r, inflection), `Schedule` or `ComputeTarget`."""
+        """What merges: int, list per block, (r, inflection), `Schedule`, `ComputeTarget` or `SimilarityThreshold`."""
         return merge_config(self).r  # type: ignore[arg-type]
 
     @r.setter
