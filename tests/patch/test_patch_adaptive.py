@@ -51,7 +51,7 @@ def test_a_lower_threshold_merges_more(name):
     model, x, _ = build(name)
     apply_patch(model, prefix_only=False)
     last = []
-    for threshold in (0.9, 0.5, 0.2, -0.5):
+    for threshold in (1.0, 0.9, 0.5, 0.2, -1.0):
         model.r = SimilarityThreshold((threshold,))
         last.append(run(model, x)[1][-1])
     assert last == sorted(last, reverse=True) and last[-1] < last[0]

@@ -78,7 +78,8 @@ def test_a_draft_that_cannot_reach_the_target_is_none():
 def test_blocks_take_names_of_their_own(space):
     rng, target = random.Random(5), 2.0
     choices = Choices(MATCHINGS, ("adjacent",), ("hidden", "value"))
-    schedule = reach(Draft.of(Schedule((3,) * space.n_merging), space), target, space, space.macs_cut, rng)
+    start = Schedule((3,) * space.n_merging, (space.n_tokens // 3,))
+    schedule = reach(Draft.of(start, space), target, space, space.macs_cut, rng)
     seen = set()
     for _ in range(400):
         child = propose(schedule, target, space, space.macs_cut, rng, choices)

@@ -147,8 +147,6 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
     assert original is not None  # _check_encoder has seen it
     for block in original.children():
         swap_class(block, MergedBlock)
-        if config.metric != "hidden":
-            add_recorder(adapter.projection(block, config.metric))
     n_prefix = adapter.n_prefix(encoder) if config.n_prefix is None else config.n_prefix
     costs = tuple(adapter.cost(block) for block in original.children())
     merged = MergedBlocks.wrap(
@@ -161,6 +159,7 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
         adapter.n_prefix(encoder),
         costs,
     )
+    merged.record_metrics()
     encoder._modules[adapter.blocks] = merged
     swap_class(encoder, adapter.encoder_mixin or PatchedModel)
 

@@ -23,6 +23,7 @@ from tome_audio.patch.adaptive import ThresholdState
 from tome_audio.patch.classes import Swapped
 from tome_audio.patch.config import MergeConfig
 from tome_audio.patch.prefix import is_prefix_read
+from tome_audio.patch.recording import add_recorder
 from tome_audio.patch.registry import Adapter
 from tome_audio.patch.state import MergeState
 from tome_audio.patch.trace import new_trace
@@ -146,6 +147,14 @@ class MergedBlocks(nn.ModuleList):
         """Return the original list, brought up to date."""
         self.original.training = self.training
         return self.original
+
+    def record_metrics(self) -> None:
+        """Let every block hand over what its similarity is measured on."""
+        own = self.config.r.metrics if isinstance(self.config.r, Schedule) else ()
+        for layer, block in zip(self.layers, self._modules.values(), strict=True):
+            metric = (own[layer] if layer < len(own) else "") or self.config.metric
+            if metric != "hidden":
+                add_recorder(self.adapter.projection(block, metric))
 
     @property
     def depth(self) -> int:
