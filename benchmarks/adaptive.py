@@ -32,11 +32,11 @@ from tome_audio.viz.frontier import FrontierPoint, plot_frontier
 RESULTS = Path(__file__).parent / "results"
 IN_BLOCKS, BEFORE, BOTH = "threshold in blocks", "threshold before block 0", "thresholds in both"
 THRESHOLDS = {
-    IN_BLOCKS: [SimilarityThreshold(t) for t in (0.98, 0.95, 0.92, 0.9, 0.87, 0.84, 0.8, 0.75, 0.7)],
-    BEFORE: [SimilarityThreshold((), before=(t,) * 3) for t in (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3)],
+    IN_BLOCKS: [SimilarityThreshold(t) for t in (0.9998, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.95, 0.9)],
+    BEFORE: [SimilarityThreshold((), before=(t,) * 3) for t in (0.9, 0.8, 0.7, 0.6, 0.5, 0.3)],
     BOTH: [
         SimilarityThreshold(blocks, before=(before,) * 3)
-        for before, blocks in ((0.9, 0.95), (0.8, 0.9), (0.7, 0.85), (0.6, 0.8), (0.5, 0.8), (0.5, 0.7))
+        for before, blocks in ((0.9, 0.999), (0.8, 0.999), (0.7, 0.998), (0.6, 0.998), (0.5, 0.995), (0.4, 0.99))
     ],
 }
 BATCHES = (1, 32)
