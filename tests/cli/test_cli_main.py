@@ -11,11 +11,13 @@ def test_help_lists_every_command_and_the_exit_codes(run):
     code, out, _ = run("--help")
     assert code == 0 and all(
         name in out
-        for name in ("demo", "classify", "inspect", "visualize", "sweep", "fit", "bench-report", "exit codes")
+        for name in ("demo", "classify", "inspect", "visualize", "serve", "sweep", "fit", "bench-report", "exit codes")
     )
 
 
-@pytest.mark.parametrize("command", ["demo", "classify", "inspect", "visualize", "sweep", "fit", "bench-report"])
+@pytest.mark.parametrize(
+    "command", ["demo", "classify", "inspect", "visualize", "serve", "sweep", "fit", "bench-report"]
+)
 def test_help_of_every_command_has_an_example_and_says_what_each_option_does(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and "Example: tome-audio" in " ".join(out.split())

@@ -13,6 +13,7 @@ from tome_audio.merge import (
     encoder_macs,
     macs_cut,
     max_r,
+    reachable_cut,
     resolve_rate,
 )
 
@@ -43,6 +44,17 @@ def test_a_target_is_reached_and_not_by_much(shape, cut, depth, n_patches, n_pre
     for r in amounts.before:
         assert r <= max_r(left, n_prefix)
         left -= r
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("last", [None, 1])
+def test_the_reachable_cut_is_reached_and_no_more(shape, last):
+    costs = blocks(5)
+    most = reachable_cut(60, 1, costs, shape=shape, last_queries=last)
+    amounts = resolve_rate(ComputeTarget(most, shape), 60, 1, costs, last_queries=last)
+    assert macs_cut(amounts, 60, costs, last_queries=last) == most > 1
+    with pytest.raises(ValueError, match=f"{most:.2f} is the most"):
+        resolve_rate(ComputeTarget(most * 1.001, shape), 60, 1, costs, last_queries=last)
 
 
 def test_the_cut_is_that_of_the_macs():

@@ -8,7 +8,7 @@ import torch
 from fakes import CASES, DEPTH, logits
 
 from tome_audio.merge import ComputeTarget, Schedule, SimilarityThreshold
-from tome_audio.patch import MergeConfig, apply_patch, describe, trace
+from tome_audio.patch import MergeConfig, apply_patch, describe, reachable_target, trace
 
 FAMILIES = [name for name in CASES if name != "vit_attention_pool"]
 
@@ -63,6 +63,20 @@ def test_a_target_is_what_describe_reports(name):
     assert traces[0].tokens == list(report.tokens)
     model.r = ComputeTarget(1)
     assert torch.equal(run(model, x), before)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("r", [0, 2])
+def test_the_reachable_target_is_reached_whatever_r_is(name, r):
+    case = CASES[name]
+    model = apply_patch(case.build().eval(), r)
+    most = reachable_target(model, case.n_tokens)
+    assert most > 1
+    model.r = ComputeTarget(most)
+    assert describe(model, case.n_tokens).macs_cut == pytest.approx(most)
+    model.r = ComputeTarget(most * 1.001)
+    with pytest.raises(ValueError, match="is the most"):
+        describe(model, case.n_tokens)
 
 
 def test_a_target_depends_on_the_number_of_tokens():

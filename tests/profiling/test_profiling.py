@@ -11,6 +11,7 @@ from tome_audio.profiling import (
     count_macs,
     environment,
     interleaved,
+    interleaved_for,
     latency,
     peak_bytes,
     ratio,
@@ -24,6 +25,13 @@ def test_candidates_take_turns():
     seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, turns=3, warmup=1)
     assert order == ["a", "b"] * 4
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+
+
+@pytest.mark.parametrize(("seconds", "turns"), [(0.0, 3), (0.2, None), (60.0, 12)])
+def test_as_many_turns_as_the_time_allows_but_not_too_few_or_many(seconds, turns):
+    taken = interleaved_for({"a": lambda: time.sleep(0.01), "b": lambda: None}, seconds=seconds, fewest=3, most=12)
+    assert len(taken["a"]) == len(taken["b"])
+    assert len(taken["a"]) == turns if turns else 3 <= len(taken["a"]) <= 12
 
 
 def test_a_sleeping_candidate_is_slower():

@@ -14,7 +14,7 @@ from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.rates import parse_rate
 from tome_audio.patch import apply_patch
 
-Answer = list[tuple[str, float]]
+Labels = list[tuple[str, float]]
 
 
 def classify(
@@ -37,7 +37,7 @@ def classify(
     loaded = load_model(model, labels)
     loaded.need_labels()
     apply_patch(loaded.model, rate)
-    answers: dict[str, Answer] = {}
+    answers: dict[str, Labels] = {}
     with progress() as bars:
         for file in bars.track(files, description="classify"):
             try:
@@ -54,20 +54,28 @@ def classify(
     return 0 if len(answers) == len(set(files)) else 1
 
 
-@torch.inference_mode()
-def _best(loaded: LoadedModel, waveform: Tensor, file: str, top_k: int) -> Answer:
-    if is_silent(waveform):
-        warn(f"warning: {file}: every sample is zero; the answer is what the model makes of silence")
-    assert loaded.prepare is not None  # need_labels has seen it
-    output = loaded.model(loaded.prepare([waveform]))
-    logits = getattr(output, "logits", output)[0]
-    scores = logits.sigmoid() if loaded.multi_label else logits.softmax(-1)
+def top_labels(loaded: LoadedModel, logits: Tensor, top_k: int) -> Labels:
+    """Return the most probable labels with their probabilities, best first, from the logits (classes,) of one clip.
+
+    Raises:
+        ValueError: if the model has no labels.
+    """
     names = loaded.need_labels()
+    scores = logits.sigmoid() if loaded.multi_label else logits.softmax(-1)
     best = scores.topk(min(top_k, len(names)))
     return [(names[i], round(s, 6)) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
-def _table(answers: dict[str, Answer]) -> Table:
+@torch.inference_mode()
+def _best(loaded: LoadedModel, waveform: Tensor, file: str, top_k: int) -> Labels:
+    if is_silent(waveform):
+        warn(f"warning: {file}: every sample is zero; the answer is what the model makes of silence")
+    assert loaded.prepare is not None  # need_labels has seen it
+    output = loaded.model(loaded.prepare([waveform]))
+    return top_labels(loaded, getattr(output, "logits", output)[0], top_k)
+
+
+def _table(answers: dict[str, Labels]) -> Table:
     table = Table()
     for column in ("file", "label", "score"):
         table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")

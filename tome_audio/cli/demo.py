@@ -222,6 +222,7 @@ def _next_steps(folder: Path, checkpoint: Path, rate: Rate, corpus: Corpus, data
         "Next, with your own files:",
         f"  {command} classify {files} --model {checkpoint} --r {setting}",
         f"  {command} inspect --model {checkpoint} --r {setting}",
+        f"  {command} serve --model {checkpoint}        (a page; needs the extra demo)",
     ]
     if data is None:
         lines.append(f"  {command} demo --data FOLDER        (one folder per class, or FSDD)")

@@ -12,9 +12,9 @@ from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console
 from tome_audio.cli.rates import parse_rate, rate_name
 from tome_audio.patch import MergeReport, apply_patch, describe, trace
-from tome_audio.profiling import Ratio, interleaved, ratio
+from tome_audio.profiling import Ratio, interleaved_for, ratio
 
-_SECONDS, _FEWEST_TURNS, _MOST_TURNS = 4.0, 3, 60
+_SECONDS = 4.0
 
 
 def inspect(model: str, r: str = "0", time: bool = True) -> int:
@@ -42,10 +42,7 @@ def inspect(model: str, r: str = "0", time: bool = True) -> int:
 def time_one_clip(loaded: LoadedModel, merged: Any) -> Ratio:
     """Return how many times faster than the unpatched model one clip of noise goes through `merged`, in turns."""
     x = torch.randn(1, *loaded.input_shape, generator=torch.Generator().manual_seed(0))
-    calls = {"unpatched": lambda: loaded.model(x), "merged": lambda: merged(x)}
-    first = interleaved(calls, turns=1)
-    turns = int(_SECONDS / sum(taken[0] for taken in first.values()))
-    seconds = interleaved(calls, turns=min(max(turns, _FEWEST_TURNS), _MOST_TURNS), warmup=0)
+    seconds = interleaved_for({"unpatched": lambda: loaded.model(x), "merged": lambda: merged(x)}, seconds=_SECONDS)
     return ratio(seconds["unpatched"], seconds["merged"])
 
 

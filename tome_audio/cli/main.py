@@ -23,6 +23,7 @@ _EXAMPLES = {
     "classify": "tome-audio classify door.wav horn.mp3 --model runs/demo/model.safetensors --r 8 --top-k 3",
     "inspect": "tome-audio inspect --model ast-base384 --r 80",
     "visualize": "tome-audio visualize door.wav --model runs/demo/model.safetensors --r 8 --layer all --out door.png",
+    "serve": "tome-audio serve --model runs/demo/model.safetensors",
     "sweep": "tome-audio sweep --model kwt1.npz --data speech_commands/ --r 0,4,8,[45,20,12,6]",
     "fit": "tome-audio fit --model kwt1.npz --data recordings/ --target 3.0 --out schedule.json",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
@@ -61,6 +62,7 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.demo import demo
     from tome_audio.cli.fit import fit
     from tome_audio.cli.inspect import inspect
+    from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
     from tome_audio.cli.visualize import visualize
 
@@ -69,6 +71,7 @@ def _commands() -> dict[str, Callable[..., int]]:
         "classify": classify,
         "inspect": inspect,
         "visualize": visualize,
+        "serve": serve,
         "sweep": sweep,
         "fit": fit,
         "bench-report": bench_report,

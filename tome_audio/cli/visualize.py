@@ -97,6 +97,11 @@ def draw_merged(merged: MergedClip, layer: str, title: str) -> Figure:
     return plot_overlay(merged.view, assign, title=f"{title}\n{name}")
 
 
+def seconds_heard(view: ClipView) -> float:
+    """Return how many seconds of a clip the model hears, from the start."""
+    return view.grid.seconds(view.grid.n_frames) + view.grid.seconds(0)
+
+
 def _place(merged: MergedClip, layer: str) -> int:
     first = int(any(merged.report.before))
     depth = len(merged.layers) - first
@@ -132,13 +137,12 @@ def _picture(out: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def _title(loaded: LoadedModel, merged: MergedClip, waveform: Tensor, name: str, rate: Rate) -> str:
-    grid = merged.view.grid
     parts = [name]
     if loaded.labels is not None and loaded.trained:
         parts.append(f"heard as {loaded.labels[int(merged.output.argmax())]}")
-    seen = grid.seconds(grid.n_frames) + grid.seconds(0)
-    if len(waveform) / SAMPLE_RATE > seen + grid.hop_seconds:
-        parts.append(f"the first {seen:.2f} s of {len(waveform) / SAMPLE_RATE:.2f} s")
+    seen, seconds = seconds_heard(merged.view), len(waveform) / SAMPLE_RATE
+    if seconds > seen + merged.view.grid.hop_seconds:
+        parts.append(f"the first {seen:.2f} s of {seconds:.2f} s")
     parts.append(f"r = {rate_name(rate)}: {merged.report.macs_cut:.2f} times fewer MACs")
     return ", ".join(parts)
 

@@ -19,7 +19,7 @@ from tome_audio.merge.schedule import (
     max_r,
     tokens_per_layer,
 )
-from tome_audio.merge.shapes import before_matching, macs_cut, resolve_rate
+from tome_audio.merge.shapes import before_matching, macs_cut, reachable_cut, resolve_rate
 from tome_audio.merge.similar import count_similar
 from tome_audio.merge.threshold import SimilarityThreshold, common_amount
 
@@ -55,6 +55,7 @@ __all__ = [
     "pack_plan",
     "plan_from_pairs",
     "random_match",
+    "reachable_cut",
     "resolve_rate",
     "size_bias",
     "source_matrix",

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from tome_audio.merge.macs import BlockCost, encoder_macs
 from tome_audio.merge.schedule import (
+    SHAPES,
     Amounts,
     ComputeTarget,
     Rate,
@@ -61,6 +62,18 @@ def macs_cut(amounts: Amounts, n_tokens: int, blocks: Sequence[BlockCost], *, la
     return whole / encoder_macs(blocks, amounts.tokens(n_tokens), last_queries=last_queries)
 
 
+def reachable_cut(
+    n_tokens: int,
+    n_prefix: int,
+    blocks: Sequence[BlockCost],
+    *,
+    shape: str = SHAPES[0],
+    last_queries: int | None = None,
+) -> float:
+    """Return the most times fewer MACs that a `ComputeTarget` of this shape reaches; arguments as in `resolve_rate`."""
+    return max(cut for _, cut in _members(shape, n_tokens, n_prefix, blocks, last_queries))
+
+
 @lru_cache(maxsize=256)
 def _fit_target(
     target: ComputeTarget, n_tokens: int, n_prefix: int, blocks: tuple[BlockCost, ...], last_queries: int | None
@@ -69,10 +82,7 @@ def _fit_target(
     if target.macs_cut == 1:
         return Amounts((), (0,) * len(blocks))
     best = 1.0
-    for schedule in _FAMILIES[target.shape](n_tokens - n_prefix, len(blocks)):
-        amounts = clamp_amounts(schedule, len(blocks), n_tokens, n_prefix)
-        amounts = _without_last(amounts) if last_queries is not None else amounts
-        cut = macs_cut(amounts, n_tokens, blocks, last_queries=last_queries)
+    for amounts, cut in _members(target.shape, n_tokens, n_prefix, blocks, last_queries):
         if cut >= target.macs_cut:
             return amounts
         best = max(best, cut)
@@ -80,6 +90,16 @@ def _fit_target(
         f"{target.macs_cut:g} times fewer MACs are out of reach of the shape {target.shape!r} with {n_tokens} tokens: "
         f"{best:.2f} is the most; ask for less, or choose another shape"
     )
+
+
+def _members(
+    shape: str, n_tokens: int, n_prefix: int, blocks: Sequence[BlockCost], last_queries: int | None
+) -> Iterator[tuple[Amounts, float]]:
+    """Yield what each schedule of the shape merges and how many times fewer MACs that is, milder ones first."""
+    for schedule in _FAMILIES[shape](n_tokens - n_prefix, len(blocks)):
+        amounts = clamp_amounts(schedule, len(blocks), n_tokens, n_prefix)
+        amounts = _without_last(amounts) if last_queries is not None else amounts
+        yield amounts, macs_cut(amounts, n_tokens, blocks, last_queries=last_queries)
 
 
 def _constant(n_patches: int, depth: int) -> Iterator[Schedule]:

@@ -11,7 +11,7 @@ from tome_audio.patch.registry import (
     registered_adapters,
     unregister_adapter,
 )
-from tome_audio.patch.report import MergeReport, describe
+from tome_audio.patch.report import MergeReport, describe, reachable_target
 from tome_audio.patch.state import MergeClampWarning
 from tome_audio.patch.trace import Trace
 
@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "is_patched",
     "merge_config",
+    "reachable_target",
     "register_adapter",
     "registered_adapters",
     "remove_patch",

@@ -192,11 +192,16 @@ class MergedBlocks(nn.ModuleList):
     def _own(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(numbers[layer] for layer in self.layers)
 
-    def queries_of_last(self, *, reading: bool) -> int | None:
-        """Return how many tokens the last block computes, None for all; `reading`: whether only the prefix is read."""
+    def queries_of_last(self, *, reading: bool, merging: bool | None = None) -> int | None:
+        """Return how many tokens the last block computes, None for all.
+
+        Args:
+            reading: whether only the prefix is read.
+            merging: whether tokens merge; None asks r.
+        """
         wanted = self.config.prefix_only
         if wanted is None:
-            wanted = reading and self.merges
+            wanted = reading and (self.merges if merging is None else merging)
         if not wanted or self.restore or self.config.unmerge or not 0 < self.head_tokens <= self.n_prefix:
             return None
         if self.depth - 1 not in self.layers[-1:]:

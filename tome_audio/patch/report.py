@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from tome_audio.merge import encoder_macs
+from tome_audio.merge import SHAPES, encoder_macs, reachable_cut
 from tome_audio.patch.model import merged_blocks
 
 
@@ -63,3 +63,14 @@ def describe(model: nn.Module, n_tokens: int) -> MergeReport:
         prefix_only=queries is not None,
         before=amounts.before,
     )
+
+
+def reachable_target(model: nn.Module, n_tokens: int, shape: str = SHAPES[0]) -> float:
+    """Return the largest `ComputeTarget` that `model(x)` reaches when N = `n_tokens` tokens enter, whatever r is now.
+
+    Raises:
+        NotPatchedError: if the model is not patched.
+    """
+    blocks = merged_blocks(model)[0]
+    queries = blocks.queries_of_last(reading=blocks.reads_prefix, merging=True)
+    return reachable_cut(n_tokens, blocks.n_prefix, blocks.costs, shape=shape, last_queries=queries)

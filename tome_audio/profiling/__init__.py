@@ -4,7 +4,7 @@ from tome_audio.profiling.environment import environment
 from tome_audio.profiling.flops import count_macs
 from tome_audio.profiling.memory import peak_bytes
 from tome_audio.profiling.stages import Mark, stage_seconds
-from tome_audio.profiling.throughput import Latency, Ratio, interleaved, latency, ratio, timed
+from tome_audio.profiling.throughput import Latency, Ratio, interleaved, interleaved_for, latency, ratio, timed
 
 __all__ = [
     "Latency",
@@ -13,6 +13,7 @@ __all__ = [
     "count_macs",
     "environment",
     "interleaved",
+    "interleaved_for",
     "latency",
     "peak_bytes",
     "ratio",

@@ -55,6 +55,19 @@ def interleaved(
     return seconds
 
 
+def interleaved_for(
+    candidates: Mapping[str, Callable[[], object]], *, seconds: float, fewest: int = 3, most: int = 60
+) -> dict[str, list[float]]:
+    """As `interleaved`, with as many turns as fit into so many seconds, but no fewer and no more than said.
+
+    Raises:
+        ValueError: if there is nothing to time.
+    """
+    first = interleaved(candidates, turns=1)
+    turns = int(seconds / sum(taken[0] for taken in first.values()))
+    return interleaved(candidates, turns=min(max(turns, fewest), most), warmup=0)
+
+
 def ratio(baseline: Sequence[float], candidate: Sequence[float]) -> Ratio:
     """Return how many times faster `candidate` is, from the seconds of both in the same turns.
 
