@@ -44,9 +44,9 @@ def compare(base: Tensor, own: Tensor, target: Tensor) -> dict[str, float]:
 
     The interval is that of Bonett and Price (2012) for paired proportions, which stays honest where few clips differ.
     """
-    n_clips = len(target)
-    lost = 100 * ((base == target).double() - (own == target).double())
-    worse, better = (((base == target) & (own != target)).sum().item(), ((base != target) & (own == target)).sum().item())
+    n_clips, before, after = len(target), base == target, own == target
+    lost = 100 * (before.double() - after.double())
+    worse, better = int((before & ~after).sum()), int((after & ~before).sum())
     p_worse, p_better = ((count + 1) / (n_clips + 2) for count in (worse, better))
     middle = p_worse - p_better
     half = _Z * ((p_worse + p_better - middle**2) / (n_clips + 2)) ** 0.5
@@ -67,8 +67,8 @@ def score_rows(model: nn.Module, rows: Sequence[Row], clips: Clips, n_tokens: in
     for row in rows:
         rate = parse_rate(row.r)
         own = _top_labels(build(model, row.family, rate, row.seed), clips.inputs)
-        cut = round(macs_cut(model, row.family, rate, n_tokens), 3)
-        scored.append({**row._asdict(), "target": f"{row.target:g}", "macs_cut": cut, **compare(base, own, clips.target)})
+        facts = {"target": f"{row.target:g}", "macs_cut": round(macs_cut(model, row.family, rate, n_tokens), 3)}
+        scored.append({**row._asdict(), **facts, **compare(base, own, clips.target)})
         print(*scored[-1].values(), flush=True)
     table = pd.DataFrame(scored)
     table["seed"] = table["seed"].astype("Int64")
@@ -101,7 +101,7 @@ def points_of(table: pd.DataFrame) -> list[FrontierPoint]:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """Return the table for reading, in Markdown: points lost (same top label) per target and family, mean over seeds."""
+    """Return a Markdown table: points lost (same top label) per target and family, means over the seeds."""
     families = list(table["family"].unique())
     lines = ["| MACs cut | " + " | ".join(families) + " |", "|" + "---|" * (len(families) + 1)]
     for target in sorted(table["target"].unique(), key=float):

@@ -75,7 +75,9 @@ RECIPES: dict[str, Recipe] = {
 
 def split_fsdd(folder: Path) -> list[Clip]:
     """Return the clips of FSDD, those of the speakers held out in test."""
-    return [replace(clip, split="test" if clip.speaker in HELD_OUT_SPEAKERS else "train") for clip in find_clips(folder)]
+    return [
+        replace(clip, split="test" if clip.speaker in HELD_OUT_SPEAKERS else "train") for clip in find_clips(folder)
+    ]
 
 
 def split_esc50(folder: Path) -> list[Clip]:

@@ -162,7 +162,7 @@ def test_a_table_is_scored_drawn_and_scored_again(scripts, subject, tmp_path, ca
 
 def test_a_table_without_a_model_is_refused(scripts, tmp_path, monkeypatch):
     read = scripts["subjects"].subject_of
-    with pytest.raises(ValueError, match="names no model: write frontier-NAME-torch2.11-cpu.csv, NAME one of kwt1"):
+    with pytest.raises(ValueError, match=r"names no model: write frontier-NAME-torch2\.11-cpu\.csv, NAME one of kwt1"):
         read(Path("accuracy-kwt1-torch2.11-cpu.csv"))
     gone = scripts["subjects"].Subject(tmp_path / "gone.safetensors", tmp_path, ("test",), "")
     monkeypatch.setitem(scripts["subjects"].SUBJECTS, "ast16-fsdd", gone)
