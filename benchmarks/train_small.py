@@ -60,8 +60,8 @@ class Recipe:
     seed: int = field(default=0)
 
 
-_SMALL = {"width": 64, "depth": 12, "n_heads": 2}
-_FSDD = partial(Recipe, "fsdd", epochs=8, speeds=(0.9, 1.0, 1.1))
+_SMALL = {"width": 64, "depth": 8, "n_heads": 2}
+_FSDD = partial(Recipe, "fsdd", epochs=8, batch_size=16, speeds=(0.9, 1.0, 1.1))
 RECIPES: dict[str, Recipe] = {
     "ast16-fsdd": _FSDD({**_SMALL, "n_frames": 96, "patch": (16, 16), "fstride": 10, "tstride": 10}),
     "ast-time-fsdd": _FSDD({**_SMALL, "n_frames": 96, "patch": (128, 2), "fstride": 128, "tstride": 1}),
