@@ -36,8 +36,8 @@ class Clips(NamedTuple):
 
 
 _TITLES = {
-    "ast16-fsdd": "AST with 16x16 patches, {} spoken digits of speakers kept apart",
-    "ast-time-fsdd": "AST with time-only tokens, {} spoken digits of speakers kept apart",
+    "ast16-fsdd": "AST with 16x16 patches, {} spoken digits that it was not trained on",
+    "ast-time-fsdd": "AST with time-only tokens, {} spoken digits that it was not trained on",
     "ast16-esc50": "AST with 16x16 patches, {} clips of the fifth fold of ESC-50",
 }
 SUBJECTS = {
