@@ -61,7 +61,7 @@ _SMALL = {"width": 64, "depth": 8, "n_heads": 2}
 _FSDD = partial(Recipe, "fsdd", epochs=25, batch_size=16)
 RECIPES: dict[str, Recipe] = {
     "ast16-fsdd": _FSDD({**_SMALL, "n_frames": 88, "patch": (16, 16), "fstride": 10, "tstride": 10}),
-    "ast-time-fsdd": _FSDD({**_SMALL, "n_frames": 88, "patch": (128, 2), "fstride": 128, "tstride": 1}),
+    "ast-time-fsdd": _FSDD({**_SMALL, "n_frames": 88, "patch": (128, 2), "fstride": 128, "tstride": 1}, epochs=15),
     "ast16-esc50": Recipe(
         "esc50",
         {**_SMALL, "n_frames": 496, "n_mels": 64, "patch": (16, 16), "fstride": 16, "tstride": 16},
