@@ -40,6 +40,7 @@ THRESHOLDS = {
     ],
 }
 BATCHES = (1, 32)
+_NOT_DRAWN = ((BEFORE, 1), (BEFORE, 32), (BOTH, 1))  # too near the others for one picture; they are in the table
 
 
 @torch.inference_mode()
@@ -87,6 +88,12 @@ def rows_of(model: nn.Module, inputs: Tensor, target: Tensor) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _name(family: str, batch: int) -> str:
+    if family not in THRESHOLDS:
+        return family
+    return f"{family}, {'one clip at a time' if batch == 1 else f'batches of {batch}'}"
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Score the model named on the command line."""
     parser = argparse.ArgumentParser(description="Similarity thresholds beside fixed schedules.")
@@ -101,16 +108,9 @@ def main(words: Sequence[str] | None = None) -> None:
     record = {"command": f"python benchmarks/adaptive.py {given.name}", "environment": environment()}
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     points = [
-        FrontierPoint(
-            f"{row.family}, {'one clip at a time' if row.batch == 1 else f'batches of {row.batch}'}"
-            if row.family in THRESHOLDS
-            else row.family,
-            row.macs_cut,
-            row.agreement,
-            None,
-            None,
-        )
+        FrontierPoint(_name(row.family, row.batch), row.macs_cut, row.agreement, None, None)
         for row in table.sort_values("macs_cut").itertuples()
+        if (row.family, row.batch) not in _NOT_DRAWN
     ]
     title = subject.title.format(len(clips.target))
     figure = plot_frontier(points, title, measure="same top label as unmerged (%)", unmerged=100.0, close_up=8.0)
