@@ -285,3 +285,17 @@ def test_real_clips(folder, rate):
         assert info.samplerate == rate
         waveform = read_or_refuse(path)
         assert waveform is not None and len(waveform) == math.ceil(info.frames * RATE / rate)
+
+
+def test_hundreds_of_channels_are_mixed_down_as_they_are_read(tmp_path):
+    """In memory all channels of this clip would be 38 MB."""
+    import tracemalloc
+
+    path = tmp_path / "many.wav"
+    one = noise(2.0, 48000)
+    soundfile.write(path, np.stack([one] * 50 + [-one / 2] * 50, axis=1), 48000)
+    tracemalloc.start()
+    mixed = read_audio(path, 48000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24 and np.abs(mixed.numpy() - one / 4).max() < 1e-4

@@ -66,10 +66,8 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, max_se
     if max_seconds is not None and not (math.isfinite(max_seconds) and max_seconds > 0):
         raise ValueError(f"max_seconds must be a positive number of seconds or None, got {max_seconds}")
     _check_is_file(path)
-    frames, rate = _decode(path, max_seconds)
-    _check_frames(path, frames)
-    waveform = torch.from_numpy(frames.mean(axis=1, dtype=np.float32))
-    waveform = _resample(path, waveform, rate, sample_rate)
+    samples, rate = _decode(path, max_seconds)
+    waveform = _resample(path, torch.from_numpy(samples), rate, sample_rate)
     if max_seconds is not None:
         waveform = waveform[: max(1, round(max_seconds * sample_rate))]
     return waveform.clamp(-1.0, 1.0)
@@ -109,7 +107,7 @@ def _check_is_file(path: str | os.PathLike[str]) -> None:
 
 
 def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np.ndarray, int]:
-    """Decode to float32 frames (T, channels) and the file's rate in Hz."""
+    """Decode to float32 samples (T,), the mean of the channels, and the file's rate in Hz."""
     try:
         # By descriptor, so that neither soundfile nor libsndfile looks at the extension.
         with Path(path).open("rb") as file, _ForwardOnly(file.fileno(), closefd=False) as sound:
@@ -117,11 +115,13 @@ def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np
             if not _PLAUSIBLE_RATES[0] <= rate <= _PLAUSIBLE_RATES[1]:
                 raise AudioError(path, f"its header gives {rate} Hz as sample rate; repair or replace it")
             limit = None if max_seconds is None else math.ceil(max_seconds * rate)
-            frames = _read_blocks(sound, limit)
-            reached_end = limit is None or len(frames) < limit
-            if reached_end and (missing := missing_part(file, sound.format, sound.frames, len(frames))):
+            samples = _read_blocks(path, sound, limit)
+            reached_end = limit is None or len(samples) < limit
+            if reached_end and (missing := missing_part(file, sound.format, sound.frames, len(samples))):
                 raise AudioError(path, f"is cut short ({missing}); fetch or record it again")
-            return frames, rate
+            if len(samples) == 0:
+                raise AudioError(path, "holds no samples; record or export it again")
+            return samples, rate
     except AudioError:
         raise
     except OSError as error:
@@ -135,8 +135,11 @@ def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np
         ) from error
 
 
-def _read_blocks(sound: soundfile.SoundFile, limit: int | None) -> np.ndarray:
-    """Read up to ``limit`` frames; by blocks, so that a lying header cannot claim all memory at once."""
+def _read_blocks(path: str | os.PathLike[str], sound: soundfile.SoundFile, limit: int | None) -> np.ndarray:
+    """Read up to ``limit`` frames and mix them down to (T,).
+
+    By blocks, so that neither a lying header nor hundreds of channels can claim all memory at once.
+    """
     block = max(1, _BLOCK_VALUES // sound.channels)
     blocks: list[np.ndarray] = []
     # Not past the promised end: a tag appended to a FLAC file would count as damage.
@@ -145,14 +148,13 @@ def _read_blocks(sound: soundfile.SoundFile, limit: int | None) -> np.ndarray:
         frames = sound.read(min(block, left), dtype="float32", always_2d=True)
         if len(frames) == 0:
             break
-        blocks.append(frames)
+        _check_frames(path, frames)
+        blocks.append(frames.mean(axis=1, dtype=np.float32))
         left -= len(frames)
-    return np.concatenate(blocks) if blocks else np.zeros((0, sound.channels), np.float32)
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
 def _check_frames(path: str | os.PathLike[str], frames: np.ndarray) -> None:
-    if len(frames) == 0:
-        raise AudioError(path, "holds no samples; record or export it again")
     peak = float(np.abs(frames).max())
     if not math.isfinite(peak):
         raise AudioError(path, "holds NaN or infinite samples; export it again or leave it out")
