@@ -8,6 +8,8 @@ import urllib.request
 
 import pytest
 
+pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tome_audio[demo]'")
+
 
 def get(url, **headers):
     try:
