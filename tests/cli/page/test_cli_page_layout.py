@@ -38,9 +38,12 @@ def test_no_clip_and_bad_targets_empty_the_page(pair, clip):
 
 
 def test_an_upload_becomes_what_every_browser_plays(clip):
-    (rate, samples), problem = layout.take_upload(str(clip), 5.0)
-    wanted, _ = soundfile.read(clip, dtype="int16")
-    assert rate == 16000 and samples.dtype == np.int16 and problem == "" and np.abs(samples - wanted).max() <= 1
+    found = [layout.take_upload(str(clip), 5.0) for _ in range(2)]
+    (first, problem), (second, _) = found
+    assert first != second and problem == "" and first.endswith("/clip.wav")  # two people, the same upload
+    assert soundfile.info(first).format == "WAV"
+    (samples, rate), (wanted, _) = (soundfile.read(path, dtype="int16") for path in (first, clip))
+    assert rate == 16000 and np.abs(samples.astype(int) - wanted).max() <= 1
     assert layout.take_upload(str(clip), 0.1)[0] is None
 
 

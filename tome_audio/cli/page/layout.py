@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import io
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import soundfile
 import torch
 from PIL import Image
 
@@ -73,7 +75,7 @@ def build_page(pair: Pair, examples: Mapping[str, Path], *, max_seconds: float) 
             buttons=["download", "fullscreen"], elem_id="picture",
         )  # fmt: skip
 
-        def take(path: str) -> tuple[Any, str]:
+        def take(path: str) -> tuple[str | None, str]:
             return take_upload(path, max_seconds)
 
         def answer(path: str | None, wanted: float) -> tuple[Any, ...]:
@@ -88,15 +90,18 @@ def build_page(pair: Pair, examples: Mapping[str, Path], *, max_seconds: float) 
     return page
 
 
-def take_upload(path: str, max_seconds: float) -> tuple[tuple[int, Any] | None, str]:
-    """Return an uploaded clip as the player takes it, or none, and what is wrong with it as HTML."""
+def take_upload(path: str, max_seconds: float) -> tuple[str | None, str]:
+    """Return a WAV of an uploaded clip that every browser plays, or none, and what is wrong with it as HTML."""
     try:
         waveform = read_clip(path, max_seconds)
+        # In a folder of its own: gradio keeps equal uploads in one, and two people may send the same at once.
+        playable = Path(tempfile.mkdtemp(dir=Path(path).parent), f"{Path(path).stem}.wav")
+        soundfile.write(playable, waveform.numpy(), SAMPLE_RATE)
     except ClipError as error:
         return None, show_message(str(error), "bad")
     except Exception:
         return None, show_message(_report(), "bad")
-    return (SAMPLE_RATE, waveform.mul(32767).round().short().numpy()), ""
+    return str(playable), ""
 
 
 def respond(pair: Pair, path: str | None, wanted: float, max_seconds: float) -> tuple[Any, ...]:
