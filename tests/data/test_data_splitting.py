@@ -38,12 +38,18 @@ def test_no_group_is_on_both_sides_and_test_is_untouched(by, n_labels):
 
 
 def test_every_class_gives_about_its_part_and_stays_in_train():
-    after = set_apart(many(by := 1000), 0.2, by="id")
-    assert by == len(after)
+    after = set_apart(many(1000), 0.2, by="id")
     counts = Counter((e.labels[0], e.split) for e in after.entries)
     for label in "abcde":
         train, valid = counts[label, "train"], counts[label, "valid"]
         assert valid == round(0.2 * (train + valid))
+
+
+@pytest.mark.parametrize("n_labels", [1, 2])
+def test_every_class_keeps_a_group_in_train_however_much_is_asked_for(n_labels):
+    after = set_apart(many(60, n_sources=12, n_labels=n_labels), 0.99)
+    train = {label for e in after.entries if e.split == "train" for label in e.labels}
+    assert train == set("abcde") and groups(after, "valid", "source")
 
 
 def test_a_class_of_one_group_stays_in_train():
