@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tome_audio.training.augment import spec_augment, time_roll
+from tome_audio.audio.augment import spec_augment, time_roll
 from tome_audio.training.loop import TrainingError, accuracy, fit
 from tome_audio.training.state import save_state
 

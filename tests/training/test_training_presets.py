@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tome_audio.audio import AstFeatures
+from tome_audio.audio.augment import spec_augment, time_roll
 from tome_audio.data.corpora.sound_events import CLASSES, make_corpus
 from tome_audio.data.statistics import feature_statistics
 from tome_audio.models.ast import AST
 from tome_audio.training import presets
-from tome_audio.training.augment import spec_augment, time_roll
 from tome_audio.training.loop import accuracy, fit
 from tome_audio.training.presets import DEMO, Preset
 

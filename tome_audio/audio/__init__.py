@@ -10,7 +10,7 @@ from tome_audio.audio.features import (
     normalise,
     pad_or_cut,
 )
-from tome_audio.audio.reading import AudioError, is_silent, read_audio
+from tome_audio.audio.reading import AudioError, audio_seconds, is_silent, read_audio
 
 __all__ = [
     "AST_STATISTICS",
@@ -19,6 +19,7 @@ __all__ = [
     "AudioError",
     "Features",
     "ast_features",
+    "audio_seconds",
     "is_silent",
     "kaldi_fbank",
     "mel_filters",

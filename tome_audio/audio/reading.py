@@ -24,16 +24,20 @@ _MAX_PEAK = 16.0
 
 
 class AudioError(ValueError):
-    """A file that cannot be read as audio; the message starts with its path and says what to do."""
+    """A file that cannot be read as audio; the message starts with its path and says what to do.
 
-    def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
+    `kind` is "missing", "empty", "truncated", "not finite" or, for all else, "damaged".
+    """
+
+    def __init__(self, path: str | os.PathLike[str], problem: str, kind: str = "damaged") -> None:
         super().__init__(f"{os.fspath(path)}: {problem}")
         self.path = os.fspath(path)
         self.problem = problem
+        self.kind = kind
 
-    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str, str]]:
         # Errors travel between data loader workers by pickle, which would call with one argument.
-        return type(self), (self.path, self.problem)
+        return type(self), (self.path, self.problem, self.kind)
 
 
 def read_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, max_seconds: float | None = None) -> Tensor:
@@ -73,6 +77,17 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, max_se
     return waveform.clamp(-1.0, 1.0)
 
 
+def audio_seconds(path: str | os.PathLike[str]) -> float:
+    """Decode a whole file, check it as `read_audio` does, and return its length in seconds.
+
+    Raises:
+        AudioError: no such file, or content that is not usable as audio.
+    """
+    _check_is_file(path)
+    samples, rate = _decode(path, None)
+    return len(samples) / rate
+
+
 def is_silent(waveform: Tensor, threshold: float = 0.0) -> bool:
     """Whether no sample of a waveform of any shape exceeds the threshold in size (NaN is not silence).
 
@@ -99,11 +114,11 @@ def _check_is_file(path: str | os.PathLike[str]) -> None:
     if file.is_dir():
         raise AudioError(path, "is a folder; give the path of one audio file")
     if not file.exists():
-        raise AudioError(path, "no such file; check the path")
+        raise AudioError(path, "no such file; check the path", "missing")
     if not file.is_file():
         raise AudioError(path, "is not a regular file; save the audio to a file first")
     if file.stat().st_size == 0:
-        raise AudioError(path, "is empty (0 bytes); fetch or record it again")
+        raise AudioError(path, "is empty (0 bytes); fetch or record it again", "empty")
 
 
 def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np.ndarray, int]:
@@ -118,9 +133,9 @@ def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np
             samples = _read_blocks(path, sound, limit)
             reached_end = limit is None or len(samples) < limit
             if reached_end and (missing := missing_part(file, sound.format, sound.frames, len(samples))):
-                raise AudioError(path, f"is cut short ({missing}); fetch or record it again")
+                raise AudioError(path, f"is cut short ({missing}); fetch or record it again", "truncated")
             if len(samples) == 0:
-                raise AudioError(path, "holds no samples; record or export it again")
+                raise AudioError(path, "holds no samples; record or export it again", "empty")
             return samples, rate
     except AudioError:
         raise
@@ -157,7 +172,7 @@ def _read_blocks(path: str | os.PathLike[str], sound: soundfile.SoundFile, limit
 def _check_frames(path: str | os.PathLike[str], frames: np.ndarray) -> None:
     peak = float(np.abs(frames).max())
     if not math.isfinite(peak):
-        raise AudioError(path, "holds NaN or infinite samples; export it again or leave it out")
+        raise AudioError(path, "holds NaN or infinite samples; export it again or leave it out", "not finite")
     if peak > _MAX_PEAK:
         raise AudioError(
             path, f"has a peak of {peak:.6g} where full scale is 1; scale it to [-1, 1] and write it again"

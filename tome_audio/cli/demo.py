@@ -16,6 +16,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from tome_audio.audio import ast_features
+from tome_audio.audio.augment import spec_augment, time_roll
 from tome_audio.cli.loading import load_model
 from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.sweep import batches, check_labels, sweep_table, write_results
@@ -27,7 +28,6 @@ from tome_audio.evaluation import SweepRow, sweep
 from tome_audio.merge import Rate
 from tome_audio.models import AST, save_checkpoint
 from tome_audio.patch import apply_patch, describe, set_r
-from tome_audio.training.augment import spec_augment, time_roll
 from tome_audio.training.loop import EpochRecord, fit
 from tome_audio.training.presets import DEMO, SPEECH, Preset
 from tome_audio.viz.figure import save_figure

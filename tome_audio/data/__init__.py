@@ -1,1 +1,1 @@
-"""Clips on disk, the generated corpus, and what both look like to the rest of the package."""
+"""Clips on disk: manifests, their checks, splits and sampling, downloads, and what the rest of the package reads."""

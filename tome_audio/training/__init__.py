@@ -1,1 +1,1 @@
-"""Training on plain tensors and callables: a loop, its optimiser, augmentation and presets that were tried."""
+"""Training on plain tensors and callables: a loop, its optimiser and presets that were tried."""

@@ -10,7 +10,7 @@ class Preset:
     """An AST small enough to train from scratch on two CPU cores, and how to train it.
 
     The first group are arguments of `tome_audio.models.ast.AST`, the second of `training.loop.fit`, the
-    third of `training.augment`. Frames are 10 ms. Strides below the patch side of 16 make tokens overlap:
+    third of `audio.augment`. Frames are 10 ms. Strides below the patch side of 16 make tokens overlap:
     that costs compute in training and leaves redundancy for merging.
     """
 

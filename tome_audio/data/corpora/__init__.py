@@ -1,1 +1,1 @@
-"""Corpora made by code."""
+"""One module per corpus: fetched from upstream and laid out as a manifest, or made by code."""
