@@ -164,6 +164,21 @@ def test_no_gradient_reaches_the_teacher_and_a_perfect_student_has_none(multi_la
         assert abs(soft.item()) < 1e-12
 
 
+def test_class_indices_are_one_hot_labels_and_smoothing_spreads_them():
+    student, target = torch.randn(3, 4, dtype=torch.float64), torch.tensor([3, 0, 1])
+    one_hot = F.one_hot(target, 4).double()
+    for multi_label in (False, True):
+        for smoothing in (0.0, 0.2):
+            options = {"multi_label": multi_label, "label_smoothing": smoothing}
+            by_index, by_label = hard_loss(student, target, **options), hard_loss(student, one_hot, **options)
+            spread = hard_loss(student, one_hot * (1 - smoothing) + smoothing / 4, multi_label=multi_label)
+            assert torch.allclose(by_index, by_label, rtol=1e-12) and torch.allclose(by_index, spread, rtol=1e-12)
+    whole = torch.tensor([[1, 0, 1, 0]])
+    assert torch.equal(
+        hard_loss(student[:1], whole, multi_label=True), hard_loss(student[:1], whole.double(), multi_label=True)
+    )
+
+
 def test_temperature_squared_keeps_the_gradient_of_small_logits():
     """For small logits the gradient of the KL part is (student - teacher) / K, whatever T."""
     teacher = 1e-4 * torch.randn(1, 4, dtype=torch.float64)

@@ -57,7 +57,7 @@ def test_checkpoints_round_trip(tmp_path, name):
 
 def test_imagenet_weights_need_the_internet_and_say_so():
     with pytest.raises(
-        CheckpointError, match="weights of mobilenetv3_large_100 could not be fetched .*pretrained=False"
+        CheckpointError, match=r"weights of mobilenetv3_large_100 could not be fetched .*pretrained=False"
     ):
         SpectrogramCNN("mobilenetv3_large_100", n_classes=3, pretrained=True)
 

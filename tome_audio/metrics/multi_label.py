@@ -16,8 +16,8 @@ class MultiLabelScores:
     """Means over classes, and per class (K,) in float64 with NaN where a score is not defined.
 
     `mean_ap` leaves out the `n_without_positives` classes that no clip has; `mean_auc` also leaves out the
-    `n_without_negatives` classes that every clip has. `d_prime` is that of `mean_auc`, as published for AudioSet. A mean
-    over no class is NaN. `n_positives` (K,) counts the clips of each class.
+    `n_without_negatives` classes that every clip has. `d_prime` is that of `mean_auc`, as published for AudioSet. A
+    mean over no class is NaN. `n_positives` (K,) counts the clips of each class.
     """
 
     mean_ap: float

@@ -129,7 +129,7 @@ def _check_input(model: SpectrogramCNN | TwoLayerCNN, x: torch.Tensor) -> None:
 def _timm_network(name: str, n_classes: int, drop_rate: float, pretrained: bool) -> nn.Module:
     if ":" in name or "/" in name or not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}; teachers tried here are {', '.join(TEACHERS)}")
-    options = {"in_chans": 1, "num_classes": n_classes, "drop_rate": drop_rate}
+    options: dict[str, Any] = {"in_chans": 1, "num_classes": n_classes, "drop_rate": drop_rate}
     try:
         network = timm.create_model(name, pretrained=pretrained, **options)
     except (OSError, RuntimeError, ValueError) as error:
