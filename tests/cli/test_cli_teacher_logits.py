@@ -80,6 +80,16 @@ def test_several_models_are_averaged(tmp_path, clips, checkpoint, cnn, run):
     assert snapshot(tmp_path / "t") == before
 
 
+def test_options_can_come_from_a_file(tmp_path, clips, checkpoint, cnn, run):
+    for models in (f"model: {checkpoint}", f"model: [{checkpoint}, {cnn}]"):
+        (tmp_path / "c.yaml").write_text(f"{models}\ndata: {clips}\nout: {tmp_path / 't'}\n")
+        code, _, err = run("teacher-logits", "--config", tmp_path / "c.yaml")
+        assert code == 0 and err == ""
+        facts = json.loads((tmp_path / "t" / "teacher.json").read_text())
+        assert len(facts["models"]) == models.count("safetensors")
+        (tmp_path / "t").rename(tmp_path / f"{len(facts['models'])}")
+
+
 def test_bad_files_are_named_and_tried_again(tmp_path, clips, checkpoint, run):
     good = (clips / "dog" / "1.wav").read_bytes()
     (clips / "dog" / "1.wav").write_bytes(b"RIFF")

@@ -25,7 +25,7 @@ from tome_audio.profiling import environment
 
 
 def teacher_logits(
-    model: list[str],
+    model: list[str] | str,
     data: str,
     out: str,
     split: Literal["all", "train", "valid", "test"] = "all",
@@ -53,13 +53,14 @@ def teacher_logits(
         raise ValueError("--batch_size, --shard_size and --threads must be at least 1")
     if threads is not None:
         torch.set_num_threads(threads)
-    teachers = [load_model(name, labels) for name in model]
+    models = [model] if isinstance(model, str) else model  # a config file may name one
+    teachers = [load_model(name, labels) for name in models]
     names = _agreed_labels(teachers)
     clips = _by_id([clip for clip in find_audio(data, seed=0) if split in ("all", clip.split)], Path(data), split)
     writer = TeacherLogitsWriter(
         out,
         names,
-        models=[_identity(name) for name in model],
+        models=[_identity(name) for name in models],
         settings={"average": "logits", "multi_label": teachers[0].multi_label},
         versions=environment(),
         shard_size=shard_size,
