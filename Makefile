@@ -19,7 +19,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p tome_audio
-	$(BIN)/mypy --strict --follow-imports=silent -p tome_audio.merge -p tome_audio.patch
+	$(BIN)/mypy --strict --follow-imports=silent -p tome_audio.merge -p tome_audio.patch -p tome_audio.losses
 
 # Within 10 minutes on two cores. `make bench OPTIONS=--full` is the whole grid.
 bench: $(VENV)/.installed

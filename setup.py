@@ -35,7 +35,7 @@ setup(
         "rich>=13",
         "matplotlib>=3.8",
     ],
-    # recipes and export name what later parts will import; today hf, demo (the page) and dev are used.
+    # export names what later parts will import, and so do accelerate and tensorboard.
     extras_require={
         "recipes": ["accelerate>=1.0", "tensorboard>=2.16", "torchmetrics>=1.4"],
         "hf": ["transformers>=5.0"],

@@ -36,7 +36,8 @@ def classify(
     rate = parse_rate(r)
     loaded = load_model(model, labels)
     loaded.need_labels()
-    apply_patch(loaded.model, rate)
+    if rate != 0:  # r = 0 is the model itself, and a model nobody can merge in still has answers
+        apply_patch(loaded.model, rate)
     answers: dict[str, Labels] = {}
     with progress() as bars:
         for file in bars.track(files, description="classify"):

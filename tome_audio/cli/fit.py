@@ -68,7 +68,7 @@ def fit(
     loaded = load_model(model)
     if loaded.prepare is None or not loaded.trained:
         raise ValueError(f"{loaded.name} has no trained weights, or takes no audio: nothing to fit. Use\n{NAMES}")
-    drawn = _draw(_find(data, seed), split, data, clips, seed)
+    drawn = _draw(find_audio(data, seed), split, data, clips, seed)
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
     state = _state_path(out, paths)
@@ -139,7 +139,7 @@ def _state_path(out: str, paths: dict[float, Path]) -> Path:
     return first.parent / f".{name}.state"
 
 
-def _find(data: str, seed: int) -> list[Clip]:
+def find_audio(data: str, seed: int) -> list[Clip]:
     """Return the clips of a folder in any layout that is known, or all audio files in it: nobody asks for labels."""
     try:
         return find_clips(data, seed)

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from tome_audio.audio import AST_STATISTICS, ast_features
-from tome_audio.models import AST, KWT, CheckpointError, load_checkpoint, load_kwt, load_official
+from tome_audio.models import (
+    AST,
+    KWT,
+    CheckpointError,
+    SpectrogramCNN,
+    TwoLayerCNN,
+    load_checkpoint,
+    load_kwt,
+    load_official,
+)
 
 Prepare = Callable[[Sequence[Tensor]], Tensor]
 
@@ -80,7 +89,7 @@ def _load(name: str) -> LoadedModel:
     if path.suffix in (".pth", ".pt"):
         return _official(name, path)
     if name.startswith("ast-"):
-        return _ast(name, AST(name.removeprefix("ast-")), 0.0, 0.5, trained=False)
+        return _on_mels(name, AST(name.removeprefix("ast-")), 0.0, 0.5, trained=False)
     if path.is_dir() or "/" in name:
         return _huggingface(name)
     return _timm(name)
@@ -105,16 +114,23 @@ def _kwt_model(name: str, model: KWT) -> LoadedModel:
     return LoadedModel(name, model.eval(), (model.n_frames, model.n_coefficients), prepare, model.labels)
 
 
-def _ast(
-    name: str, model: AST, mean: float, std: float, *, labels: Sequence[str] | None = None, trained: bool = True
+def _on_mels(
+    name: str,
+    model: AST | SpectrogramCNN | TwoLayerCNN,
+    mean: float,
+    std: float,
+    *,
+    labels: Sequence[str] | None = None,
+    multi_label: bool | None = None,
+    trained: bool = True,
 ) -> LoadedModel:
     def prepare(waveforms: Sequence[Tensor]) -> Tensor:
         return ast_features(waveforms, n_frames=model.n_frames, mean=mean, std=std, n_mels=model.n_mels).values
 
     names = tuple(labels or model.labels or ()) or None
-    return LoadedModel(
-        name, model.eval(), (model.n_frames, model.n_mels), prepare, names, model.n_classes == 527, trained
-    )
+    if multi_label is None:
+        multi_label = model.n_classes == 527
+    return LoadedModel(name, model.eval(), (model.n_frames, model.n_mels), prepare, names, multi_label, trained)
 
 
 def _official(name: str, path: Path) -> LoadedModel:
@@ -125,7 +141,7 @@ def _official(name: str, path: Path) -> LoadedModel:
             f"{path} has {model.n_classes} classes, so the mean and std of its features are unknown: load it with "
             "load_official and save it with save_checkpoint(features={mean, std, n_frames})"
         )
-    return _ast(name, model, AST_STATISTICS[trained_on].mean, AST_STATISTICS[trained_on].std)
+    return _on_mels(name, model, AST_STATISTICS[trained_on].mean, AST_STATISTICS[trained_on].std)
 
 
 def _read_labels(path: Path, loaded: LoadedModel) -> tuple[str, ...]:
@@ -150,8 +166,15 @@ def _own_checkpoint(name: str, path: Path) -> LoadedModel:
         return _kwt_model(name, model)
     if metadata.features is None:
         raise CheckpointError(f"{path} holds no feature statistics: save it with features={{mean, std, n_frames}}")
-    assert isinstance(model, AST)  # MODEL_CLASSES holds these two
-    return _ast(name, model, metadata.features["mean"], metadata.features["std"], labels=metadata.labels)
+    assert isinstance(model, AST | SpectrogramCNN | TwoLayerCNN)  # the rest of MODEL_CLASSES
+    return _on_mels(
+        name,
+        model,
+        metadata.features["mean"],
+        metadata.features["std"],
+        labels=metadata.labels,
+        multi_label=metadata.extra.get("multi_label"),
+    )
 
 
 def _huggingface(name: str) -> LoadedModel:

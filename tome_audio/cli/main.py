@@ -26,6 +26,8 @@ _EXAMPLES = {
     "serve": "tome-audio serve --model runs/demo/model.safetensors",
     "sweep": "tome-audio sweep --model kwt1.npz --data speech_commands/ --r 0,4,8,[45,20,12,6]",
     "fit": "tome-audio fit --model kwt1.npz --data recordings/ --target 3.0 --out schedule.json",
+    "evaluate": "tome-audio evaluate --model runs/model.safetensors --data recordings/ --split test --r 0,8,2x",
+    "teacher-logits": "tome-audio teacher-logits --model teacher.safetensors --data recordings/ --out runs/teacher",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
 
@@ -60,10 +62,12 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.bench_report import bench_report
     from tome_audio.cli.classify import classify
     from tome_audio.cli.demo import demo
+    from tome_audio.cli.evaluate import evaluate
     from tome_audio.cli.fit import fit
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
+    from tome_audio.cli.teacher_logits import teacher_logits
     from tome_audio.cli.visualize import visualize
 
     return {
@@ -73,7 +77,9 @@ def _commands() -> dict[str, Callable[..., int]]:
         "visualize": visualize,
         "serve": serve,
         "sweep": sweep,
+        "evaluate": evaluate,
         "fit": fit,
+        "teacher-logits": teacher_logits,
         "bench-report": bench_report,
     }
 
@@ -94,12 +100,17 @@ def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
             command.add_argument("--json", action="store_true", help="Print one JSON object per file, not a table.")
         if name == "visualize":
             command.add_argument("file", metavar="FILE", help="Audio file: wav, flac, ogg or mp3.")
+        if name == "teacher-logits":
+            command.add_argument(
+                "--model", action="append", required=True, help="A trained model; several --model are averaged."
+            )
         if name == "bench-report":
             command.add_argument(
                 "runs", nargs="*", default=[], metavar="RUN.json", help="Files of pytest --benchmark-json."
             )
             command.add_argument("--json", action="store_true", help="Print one JSON object, not a table.")
-        command.add_function_arguments(function, skip={"file", "files", "runs", "json"}, as_group=False)
+        skipped: set[str | int] = {"file", "files", "runs", "json", *(["model"] if name == "teacher-logits" else [])}
+        command.add_function_arguments(function, skip=skipped, as_group=False)
         commands.add_subcommand(name, command, help=summary)
     return parser
 

@@ -19,8 +19,8 @@ from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
 from tome_audio.data.clips import Clip, LoadedClips, find_clips, load_waveforms
-from tome_audio.evaluation import SweepRow
-from tome_audio.evaluation import sweep as sweep_rates
+from tome_audio.evaluation import SweepAnswers, SweepRow, sweep_answers
+from tome_audio.merge import Rate
 from tome_audio.patch.config import Metric
 from tome_audio.profiling import environment
 from tome_audio.viz.figure import save_figure
@@ -61,18 +61,41 @@ def sweep(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_model(model, labels)
+    clips = labelled_clips(loaded, data, split)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (rows, _, _), errors = answer_clips(loaded, clips, rates, metric, batch_size)
+    options = {"model": model, "data": data, "r": r, "split": split, "metric": metric, "batch_size": batch_size}
+    write_results(folder, rows, {**options, "threads": torch.get_num_threads()}, title=f"{Path(model).stem}")
+    console().print(sweep_table(rows))
+    console().print(f"written: {folder}/sweep.csv, sweep.json, sweep.png, sweep.svg")
+    return 1 if errors else 0
+
+
+def labelled_clips(loaded: LoadedModel, data: str, split: str) -> list[Clip]:
+    """Return the clips of a folder that are in the split, or in any where it is "all".
+
+    Raises:
+        ValueError: the model names no classes, or the folder has no such clip or one of a label the model lacks.
+    """
     names = loaded.need_labels()
     clips = [clip for clip in find_clips(data) if split in ("all", clip.split)]
     if not clips:
         raise ValueError(f"{data} has no clip in split {split!r}")
     check_labels(clips, names, loaded.name)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    return clips
+
+
+def answer_clips(
+    loaded: LoadedModel, clips: Sequence[Clip], rates: Sequence[Rate], metric: Metric, batch_size: int
+) -> tuple[SweepAnswers, int]:
+    """Score and time the model on those clips that can be read; name the others on stderr and count them."""
+    names = loaded.need_labels()
     with progress() as bars:
         reading = bars.add_task("read", total=len(clips))
         read = load_waveforms(clips, on_progress=lambda done, _: bars.update(reading, completed=done))
         running = bars.add_task("sweep", total=math.ceil(len(read.clips) / batch_size))
-        rows = sweep_rates(
+        found = sweep_answers(
             loaded.model,
             batches(loaded, read, names, batch_size),
             rates,
@@ -82,11 +105,7 @@ def sweep(
         )
     for error in read.errors:
         warn(f"error: {error}")
-    options = {"model": model, "data": data, "r": r, "split": split, "metric": metric, "batch_size": batch_size}
-    write_results(folder, rows, {**options, "threads": torch.get_num_threads()}, title=f"{Path(model).stem}")
-    console().print(sweep_table(rows))
-    console().print(f"written: {folder}/sweep.csv, sweep.json, sweep.png, sweep.svg")
-    return 1 if read.errors else 0
+    return found, len(read.errors)
 
 
 def check_labels(clips: Sequence[Clip], names: Sequence[str], model: str) -> None:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,14 @@ class SweepRow:
     n_clips: int
 
 
-@torch.inference_mode()
+class SweepAnswers(NamedTuple):
+    """Rows, one per setting of r; class indices (N,) of the clips; and what each setting answered, unpatched first."""
+
+    rows: list[SweepRow]
+    truth: Tensor
+    answers: list[Tensor]
+
+
 def sweep(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -66,9 +73,29 @@ def sweep(
         ValueError: if there is no batch, an r is not understood, or the model is already patched.
         UnsupportedModelError: if the model cannot be patched.
     """
+    found = sweep_answers(model, batches, rates, metric=metric, silence=silence, on_batch=on_batch)
+    return found.rows
+
+
+@torch.inference_mode()
+def sweep_answers(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    rates: Sequence[Rate],
+    *,
+    metric: Metric = "key",
+    silence: int | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> SweepAnswers:
+    """Do what `sweep` does and keep the answers; without any rate the model is only scored, whatever model it is.
+
+    Raises:
+        ValueError: as `sweep`.
+        UnsupportedModelError: as `sweep`, if there are rates.
+    """
     if is_patched(model):
         raise ValueError("sweep compares with the unpatched model: call remove_patch(model) first")
-    merged: Any = apply_patch(copy.deepcopy(model), metric=metric)
+    merged: Any = apply_patch(copy.deepcopy(model), metric=metric) if rates else None
     for rate in rates:
         merged.r = rate
     names = ["unpatched", *(str(rate) for rate in rates)]
@@ -108,7 +135,7 @@ def sweep(
                 n_clips=len(truth),
             )
         )
-    return rows
+    return SweepAnswers(rows, truth, [torch.cat(answers[name]) for name in names])
 
 
 def _answer(model: Any, rate: Rate | None, inputs: Tensor, answers: list[Tensor]) -> None:

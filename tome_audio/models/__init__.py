@@ -1,4 +1,4 @@
-"""Audio models that tokens can be merged in, and their checkpoints."""
+"""Audio models: those that tokens can be merged in, networks that teach them, and their checkpoints."""
 
 # ruff: noqa: E402
 from tome_audio.installation import import_matched
@@ -12,6 +12,7 @@ from tome_audio.models.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from tome_audio.models.cnn import TEACHERS, SpectrogramCNN, TwoLayerCNN
 from tome_audio.models.huggingface import from_huggingface, to_huggingface
 from tome_audio.models.kwt import KWT, KWTAttention, KWTBlock
 from tome_audio.models.kwt_checkpoint import load_kwt
@@ -23,12 +24,15 @@ __all__ = [
     "AST",
     "KWT",
     "MODEL_CLASSES",
+    "TEACHERS",
     "VARIANTS",
     "CheckpointError",
     "CheckpointMetadata",
     "KWTAttention",
     "KWTBlock",
     "KWTFrontend",
+    "SpectrogramCNN",
+    "TwoLayerCNN",
     "from_huggingface",
     "load_checkpoint",
     "load_kwt",

@@ -16,10 +16,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tome_audio.models.ast import AST
+from tome_audio.models.cnn import SpectrogramCNN, TwoLayerCNN
 from tome_audio.models.kwt import KWT
 from tome_audio.models.strict import CheckpointError, load_strict
 
-MODEL_CLASSES: dict[str, type[nn.Module]] = {"AST": AST, "KWT": KWT}
+MODEL_CLASSES: dict[str, type[nn.Module]] = {
+    "AST": AST,
+    "KWT": KWT,
+    "SpectrogramCNN": SpectrogramCNN,
+    "TwoLayerCNN": TwoLayerCNN,
+}
 """Classes that checkpoints can hold. Each keeps its constructor arguments, JSON-able, in `init_args`."""
 
 _FORMAT, _VERSION = "tome_audio", 1
@@ -142,14 +148,14 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, facts
 
 
-def _build(facts: Mapping[str, Any], path: Path) -> nn.Module:
+def _build(facts: Mapping[str, Any], path: Path, device: str = "meta") -> nn.Module:
     if facts["version"] > _VERSION or facts["model"] not in MODEL_CLASSES:
         raise CheckpointError(
             f"checkpoint {path} holds a {facts['model']} in format {facts['version']}, unknown here; "
             "update tome_audio, or register the class in MODEL_CLASSES"
         )
     try:
-        with torch.device("meta"):  # no initialisation: neither time nor random numbers are spent
+        with torch.device(device):  # on "meta" no initialisation: neither time nor random numbers are spent
             return MODEL_CLASSES[facts["model"]](**facts["init_args"], labels=facts["labels"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(
@@ -168,6 +174,11 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointMetadata]:
     tensors, facts = _read(path)
     model = _build(facts, path)
     labels = None if facts["labels"] is None else tuple(facts["labels"])
-    load_strict(model, tensors, str(path), "Save it again with this version of tome_audio.", assign=True)
+    advice = "Save it again with this version of tome_audio."
+    load_strict(model, tensors, str(path), advice, assign=True)
+    if any(buffer.is_meta for buffer in model.buffers()):  # what a state dict leaves out has to be computed
+        with torch.random.fork_rng(devices=[]):
+            model = _build(facts, path, "cpu")
+        load_strict(model, tensors, str(path), advice, assign=True)
     metadata = CheckpointMetadata(facts["model"], facts["init_args"], labels, facts["features"], facts["extra"])
     return model.eval(), metadata
