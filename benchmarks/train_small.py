@@ -23,11 +23,11 @@ from cases import DATA
 from torch import Tensor
 
 from tome_audio.audio import ast_features
+from tome_audio.audio.augment import spec_augment, time_roll
 from tome_audio.data.clips import Clip, DataError, LoadedClips, find_clips, load_waveforms
 from tome_audio.data.statistics import feature_statistics
 from tome_audio.models import AST, save_checkpoint
 from tome_audio.profiling import environment
-from tome_audio.training.augment import spec_augment, time_roll
 from tome_audio.training.loop import EpochRecord, accuracy, fit
 
 RUNS = Path("runs", "small")
