@@ -35,13 +35,14 @@ setup(
         "rich>=13",
         "matplotlib>=3.8",
     ],
-    # recipes, demo (a page) and export name what later parts will import; today only hf and dev are used.
+    # demo (a page) and export name what later parts will import; today hf, recipes (training) and dev are used.
     extras_require={
         "recipes": ["accelerate>=1.0", "tensorboard>=2.16", "torchmetrics>=1.4"],
         "hf": ["transformers>=5.0"],
         "demo": ["gradio>=5.0"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
         "dev": [
+            "accelerate>=1.0",
             "fvcore>=0.1.5.post20221221",
             "hypothesis>=6.100",
             "mypy>=1.10",
@@ -49,6 +50,7 @@ setup(
             "pytest>=8",
             "pytest-benchmark>=4",
             "ruff>=0.6",
+            "tensorboard>=2.16",
             "torchmetrics>=1.4",
             "transformers>=5.0",
         ],

@@ -37,6 +37,27 @@ def import_matched(module: str, purpose: str) -> ModuleType:
         ) from error
 
 
+def import_extra(module: str, purpose: str, extra: str) -> ModuleType:
+    """Import a module that only an optional extra of ours installs.
+
+    Args:
+        module: full name, such as "torchmetrics.functional".
+        purpose: what needs it; it opens the error message.
+        extra: name of the extra that holds it.
+
+    Raises:
+        ImportError: the package is absent or cannot be imported; the message says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ImportError(
+            f"{purpose} needs {module.split('.')[0]}, which cannot be imported ({reason}): "
+            f"pip install 'tome_audio[{extra}]'"
+        ) from error
+
+
 def _version(package: str) -> str:
     try:
         return version(package)
