@@ -73,7 +73,8 @@ class Share:
 
     A step takes batch_size * accumulate * n_processes clips, in order; part a of process p takes the stretch number
     a * n_processes + p of them. So two processes take what one takes with twice the batch. The last step of an epoch
-    may be smaller, its parts differing by one clip at most; it is left out where some part would get nothing.
+    may be smaller, its parts differing by one clip at most. It is left out where some part would get nothing, or a
+    single clip though batches are larger: batch normalisation can learn nothing from one.
 
     Raises:
         ValueError: There are too few clips for one step.
@@ -86,10 +87,10 @@ class Share:
     process: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_clips < self._parts:
+        if self.n_clips < self._fewest:
             raise ValueError(
                 f"{self.n_clips} training clips are too few for {self.n_processes} processes and {self.accumulate} "
-                "parts of a step: each needs at least one clip per step"
+                f"parts of a step: they need {self._fewest} at least"
             )
 
     @property
@@ -97,10 +98,14 @@ class Share:
         return self.accumulate * self.n_processes
 
     @property
+    def _fewest(self) -> int:
+        return self._parts * min(2, self.batch_size)
+
+    @property
     def n_steps(self) -> int:
         """Steps of an epoch."""
         whole, rest = divmod(self.n_clips, self.batch_size * self._parts)
-        return whole + (rest >= self._parts)
+        return whole + (rest >= self._fewest)
 
     def step_size(self, step: int) -> int:
         """Return the clips that step (from 0) of an epoch takes, in all processes together."""

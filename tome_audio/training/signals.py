@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 
-class StopRequest:
-    """Note SIGINT and SIGTERM while the context is open; `name` is that of the signal, or empty.
+_ECHO_SECONDS = 3.0
+"""A launcher hands on the Ctrl-C that its processes have got from the terminal already."""
 
-    The handlers from before come back with the first signal, so a second Ctrl-C stops at once. Outside the main thread
-    no handler can be set, and nothing is noted.
+
+class StopRequest:
+    """Note SIGINT and SIGTERM while the context is open; `name` is that of the first one, or empty.
+
+    One that comes more than three seconds after the first does what it did before the context was opened: a second
+    Ctrl-C stops at once. Outside the main thread no handler can be set, and nothing is noted.
     """
 
     def __init__(self) -> None:
         self.name = ""
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -30,8 +36,11 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
-        self._restore()
+        if not self.name:
+            self.name, self._since = signal.Signals(number).name, time.monotonic()
+        elif time.monotonic() - self._since > _ECHO_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
