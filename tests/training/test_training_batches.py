@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_run import NoisySounds
 
-from tome_audio.training.batches import Share, Shuffled, Weighted, evaluation_batches, training_batches
+from tome_audio.training.batches import Share, Shuffled, evaluation_batches, training_batches
 
 
 @given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 3), st.integers(1, 4))
@@ -39,7 +39,7 @@ def test_two_processes_take_what_one_takes_with_twice_the_batch():
 def read(share=None, **changes):
     sounds = NoisySounds()
     settings = {"seed": 3, "epoch": 1, **changes}
-    return list(training_batches(sounds, Shuffled(52), Share(52, 8) if share is None else share, **settings))
+    return list(training_batches(sounds, Shuffled(52, 3), Share(52, 8) if share is None else share, **settings))
 
 
 def features(batches):
@@ -68,30 +68,35 @@ def test_clips_before_the_first_step_are_not_read_and_the_global_state_is_left_a
             return super().draw(index, generator)
 
     state = torch.get_rng_state()
-    batches = training_batches(Counted(), Shuffled(52), Share(52, 8), seed=0, epoch=0, first_step=6)
+    batches = training_batches(Counted(), Shuffled(52, 0), Share(52, 8), seed=0, epoch=0, first_step=6)
     assert len(list(batches)) == 1 and Counted.seen == 4
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_an_epoch_takes_every_clip_once():
-    order = Shuffled(52)(torch.Generator().manual_seed(0))
-    assert sorted(order.tolist()) == list(range(52)) != order.tolist()
+def test_an_epoch_takes_every_clip_once_in_an_order_of_its_own():
+    order, found = Shuffled(52, 3), []
+    for epoch in (0, 1, 0):
+        order.set_epoch(epoch)
+        found.append(list(order))
+    assert sorted(found[0]) == list(range(52)) != found[0] == found[2] != found[1] and len(order) == 52
+    assert list(Shuffled(52, 4)) != found[0]
 
 
-def test_weighted_clips_come_as_often_as_they_weigh():
-    weights = torch.tensor([0.0, 1.0, 3.0, 0.0]).repeat(5000)
-    order = Weighted(weights)
-    drawn = order(torch.Generator().manual_seed(0))
-    assert len(order) == len(drawn) == 20000 and drawn.dtype == torch.int64
-    counts = (drawn % 4).bincount(minlength=4)
-    assert counts[0] == counts[3] == 0 and counts[2] / counts[1] == pytest.approx(3, rel=0.1)
-    assert torch.equal(drawn, order(torch.Generator().manual_seed(0)))
+def test_a_sampler_of_ones_own_may_take_clips_more_than_once():
+    class Thirds:
+        def __len__(self):
+            return 6
 
+        def set_epoch(self, epoch):
+            self.epoch = epoch
 
-@pytest.mark.parametrize("weights", [[], [0.0, 0.0], [1.0, -1.0], [1.0, float("nan")], [[1.0]]])
-def test_bad_weights_are_refused(weights):
-    with pytest.raises(ValueError, match="one weight per clip, none negative and not all of them 0"):
-        Weighted(weights)
+        def __iter__(self):
+            return iter([self.epoch, 5, 5, 5, 7, 7])
+
+    batches = list(training_batches(NoisySounds(), Thirds(), Share(6, 3), seed=0, epoch=2))
+    assert [batch["labels"].tolist() for batch in batches] == [[2, 2, 2], [2, 1, 1]]
+    drawn = batches[0]["features"]
+    assert not torch.equal(drawn[1], drawn[2])  # the same clip, with noise of its own
 
 
 @pytest.mark.parametrize("n_processes", [1, 2, 3])

@@ -25,11 +25,11 @@ def test_the_newest_are_kept_in_order_and_read_back(tmp_path):
     assert weights["model"]["w"].tolist() == [11.0] * 3 and state == {"step": 11}
 
 
-def test_a_checkpoint_of_the_same_place_is_replaced(tmp_path):
+def test_a_checkpoint_of_the_same_place_stays(tmp_path):
     folder = RunFolder(tmp_path)
     save(folder, 5, 1.0)
     path = save(folder, 5, 2.0)
-    assert len(folder.found()) == 1 and read_checkpoint(path)[0]["model"]["w"][0] == 2.0
+    assert len(folder.found()) == 1 and read_checkpoint(path)[0]["model"]["w"][0] == 1.0
 
 
 class Killed(BaseException):
@@ -72,6 +72,10 @@ def test_weights_are_replaced_in_one_go(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         folder.write_weights("best", {"w": torch.zeros(2)})
     assert read_weights(path)["w"].tolist() == [1, 1] and list(path.parent.iterdir()) == [path]
+    (path.parent / ".part-1-best.safetensors").write_bytes(b"left by a run that was killed")
+    monkeypatch.undo()
+    save(RunFolder(path.parent), 5)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["best.safetensors", "checkpoints"]
 
 
 def test_tied_weights_are_saved(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import random
 import signal
+import sys
 
 import pytest
 import torch
@@ -196,10 +197,16 @@ def test_accumulated_parts_give_the_gradient_of_the_whole(tmp_path):
     assert losses[1] == pytest.approx(losses[0], abs=1e-4) and losses[2][:4] == pytest.approx(losses[0][:4], abs=1e-4)
 
 
-def test_the_callers_random_state_and_the_model_s_own_forward_stay(tmp_path):
+def test_the_callers_random_state_and_the_models_own_forward_stay(tmp_path):
     model = make_model()
     attributes, state = set(model.__dict__), torch.get_rng_state()
-    make_trainer(tmp_path, model, epochs=1, average=None, precision="bf16").run()
+
+    def look():
+        assert "forward" not in model.__dict__  # a patched model asks whether its forward is its family's own
+
+    seen = Recorder(2, look)
+    make_trainer(tmp_path, model, callbacks=[seen], epochs=1, average=None, precision="bf16").run()
+    assert len(seen.steps) == 5
     assert set(model.__dict__) == attributes and torch.equal(state, torch.get_rng_state())
 
 
@@ -236,6 +243,12 @@ def test_the_state_of_the_gradient_scaler_is_saved_and_restored(tmp_path):
     trainer.run(resume=True)
     # Doubled after every third of twenty steps, of which nine or ten were taken before.
     assert trainer.devices.scaler_state()["scale"] == 4.0 * 2**6
+
+
+def test_without_accelerate_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ImportError, match=r"training needs accelerate, .*: pip install 'tome_audio\[recipes\]'"):
+        make_trainer(tmp_path)
 
 
 def test_activation_checkpointing_is_switched_on_or_refused(tmp_path):

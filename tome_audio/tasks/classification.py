@@ -102,14 +102,14 @@ class Classification:
         if self.distillation is None:
             return self._hard(logits_of(model(features, **inputs)), batch["labels"]), {}
         if self.teacher is not None:  # first: the student's own pass must be the last before the backward pass
-            teacher, known = self.teacher(model, features, **inputs), None
+            teacher, known = _wide(self.teacher(model, features, **inputs)), None
         elif "teacher" in batch:
             teacher, known = batch["teacher"], batch.get("teacher_known")
         else:
             raise ValueError(
                 "distillation needs a teacher: give the task one, or put `teacher` (B, K) into the batches"
             )
-        student = logits_of(model(features, **inputs))
+        student = _wide(logits_of(model(features, **inputs)))
         total, hard, soft = self.distillation(student, batch["labels"], teacher, known=known)
         return total, {"hard": hard.detach(), "soft": soft.detach()}
 
@@ -139,9 +139,14 @@ class Classification:
         return -metrics["loss"] if self.best == "loss" else metrics[self.best]
 
     def _hard(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        logits = _wide(logits)
         if not self.binary:
             labels = labels if labels.ndim == 1 else labels.to(logits.dtype)
             return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         labels = F.one_hot(labels, logits.shape[1]) if labels.ndim == 1 else labels
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+
+
+def _wide(logits: Tensor) -> Tensor:
+    # A loss in half precision loses small differences, and some are negative that cannot be.
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -1,1 +1,1 @@
-"""Training on plain tensors and callables: a loop, its optimiser, augmentation and presets that were tried."""
+"""Training: a trainer for any task and any number of processes, a small loop over tensors in memory, presets."""

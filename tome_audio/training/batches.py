@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tome_audio.training.seeds import derive_generator, derive_seed
@@ -18,53 +17,37 @@ Collate = Callable[[list[Any]], Any]
 
 
 class Order(Protocol):
-    """The clips of an epoch, in the order they are taken: a number of them that never changes."""
+    """A sampler: the clips of an epoch in the order they are taken, fixed by the epoch; always as many."""
 
     def __len__(self) -> int:
         """Return how many clips an epoch takes."""
         ...
 
-    def __call__(self, generator: torch.Generator) -> Tensor:
-        """Return the numbers (n,) of the clips of one epoch, int64; the generator is that of the epoch."""
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, that the next iteration gives."""
+        ...
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers of the clips."""
         ...
 
 
-@dataclass(frozen=True)
 class Shuffled:
-    """Every clip once, in random order."""
+    """Every clip once, in a random order that depends on (seed, epoch) alone."""
 
-    n_clips: int
+    def __init__(self, n_clips: int, seed: int) -> None:
+        self.n_clips, self.seed, self.epoch = n_clips, seed, 0
 
     def __len__(self) -> int:
         return self.n_clips
 
-    def __call__(self, generator: torch.Generator) -> Tensor:
-        """Return a permutation (n,)."""
-        return torch.randperm(self.n_clips, generator=generator)
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, that the next iteration gives."""
+        self.epoch = epoch
 
-
-class Weighted:
-    """Clips drawn with replacement in proportion to their weights, as many as there are: class-balanced sampling.
-
-    Raises:
-        ValueError: Weights that are not (n,), negative, not finite, or all 0.
-    """
-
-    def __init__(self, weights: Sequence[float] | Tensor) -> None:
-        self.weights = torch.as_tensor(weights, dtype=torch.float64)
-        sound = self.weights.ndim == 1 and bool((self.weights.isfinite() & (self.weights >= 0)).all())
-        if not sound or not bool(self.weights.sum() > 0):
-            raise ValueError("sampling needs one weight per clip, none negative and not all of them 0")
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-    def __call__(self, generator: torch.Generator) -> Tensor:
-        """Return numbers (n,), some of them more than once."""
-        # By cumulated weights: torch.multinomial takes no more than 2^24 clips.
-        ends = self.weights.cumsum(0)
-        drawn = torch.rand(len(ends), generator=generator, dtype=torch.float64) * ends[-1]
-        return torch.searchsorted(ends, drawn, right=True).clamp(max=len(ends) - 1)
+    def __iter__(self) -> Iterator[int]:
+        chosen = torch.randperm(self.n_clips, generator=derive_generator(self.seed, "order", self.epoch))
+        return iter(chosen.tolist())
 
 
 @dataclass(frozen=True)
@@ -140,12 +123,11 @@ def training_batches(
 ) -> Iterator[Any]:
     """Yield the batches of one process in an epoch, part by part and step by step, from `first_step` on.
 
-    The order depends on (seed, epoch), and what `DrawnClips.draw` gets on (seed, epoch, place in the order): not on the
-    batch size, the number of processes or workers, nor on where the epoch was entered. Clips of steps before
-    `first_step` are not read.
+    What `DrawnClips.draw` gets depends on (seed, epoch, place in the order): not on the batch size, the number of
+    processes or workers, nor on where the epoch was entered. Clips of steps before `first_step` are not read.
     """
-    numbers = order(derive_generator(seed, "order", epoch))
-    batches = _Draws(numbers, share, seed, epoch, first_step)
+    order.set_epoch(epoch)
+    batches = _Draws(list(order), share, seed, epoch, first_step)
     yield from _loader(_Drawn(clips), batches, collate, workers, pin_memory)
 
 
@@ -168,7 +150,7 @@ def evaluation_batches(
 
 @dataclass(frozen=True)
 class _Draws:
-    numbers: Tensor
+    numbers: list[int]
     share: Share
     seed: int
     epoch: int
@@ -178,7 +160,7 @@ class _Draws:
         for step in range(self.first_step, self.share.n_steps):
             for part in range(self.share.accumulate):
                 places = self.share.places(step, part)
-                yield [Draw(int(self.numbers[at]), derive_seed(self.seed, "clip", self.epoch, at)) for at in places]
+                yield [Draw(self.numbers[at], derive_seed(self.seed, "clip", self.epoch, at)) for at in places]
 
 
 class _Drawn(Dataset[Any]):

@@ -97,6 +97,7 @@ class TensorBoardLog(Callback):
         if record.step % self.every == 0:
             values = {"loss": record.loss, "lr": record.lr, "grad_norm": record.grad_norm, **record.logs}
             self._add("train", values, record.step)
+            self._writer.flush()  # else a killed run loses points that lie before its checkpoint
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Add a point to the validation curves."""

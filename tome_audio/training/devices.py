@@ -14,8 +14,8 @@ from tome_audio.installation import import_extra
 
 T = TypeVar("T")
 
-# What accelerate sets on a model in half precision, and leaves there.
-_LEFT_BEHIND = ("forward", "_original_forward", "_is_accelerate_prepared")
+# What accelerate sets on a model. A forward of its own would tell a patched model that its head may read any token.
+_SET_BY_ACCELERATE = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
 class Devices:
@@ -39,7 +39,10 @@ class Devices:
         # One process may train several models in turn, but accelerate keeps the first precision it was told.
         if state.AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
             state.AcceleratorState._reset_state()
-        self._accelerator: Any = accelerate.Accelerator(mixed_precision=mixed, cpu=cpu)
+        # Without the cache: in older releases of torch a teacher's pass without gradient leaves its half-precision weights
+        # to the student's, which then gets no gradient.
+        autocast = accelerate.utils.AutocastKwargs(cache_enabled=False)
+        self._accelerator: Any = accelerate.Accelerator(mixed_precision=mixed, cpu=cpu, kwargs_handlers=[autocast])
         self._accelerate = accelerate
 
     @property
@@ -80,15 +83,21 @@ class Devices:
 
     @contextmanager
     def prepared(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Put the model on the device, wrapped for several processes and half precision; unwrapped afterwards."""
-        before = {name: model.__dict__[name] for name in _LEFT_BEHIND if name in model.__dict__}
+        """Put the model on the device, wrapped for several processes; the model itself stays as it is."""
+        before = {name: model.__dict__[name] for name in _SET_BY_ACCELERATE if name in model.__dict__}
         try:
-            yield self._accelerator.prepare_model(model)
-        finally:
-            self._accelerator.free_memory()
-            for name in _LEFT_BEHIND:
+            wrapped = self._accelerator.prepare_model(model)
+            for name in _SET_BY_ACCELERATE:
                 model.__dict__.pop(name, None)
             model.__dict__.update(before)
+            yield wrapped
+        finally:
+            self._accelerator.free_memory()
+
+    def in_precision(self) -> AbstractContextManager[None]:
+        """Run what is inside in the precision of the training; nothing in fp32."""
+        context: AbstractContextManager[None] = self._accelerator.autocast()
+        return context
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> Any:
         """Return the optimiser with its states on the device, and scaled steps where the precision needs them."""

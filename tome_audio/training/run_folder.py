@@ -38,7 +38,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     def save(self, epoch: int, step: int, weights: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
-        """Write a checkpoint and remove those that are too old; a checkpoint of the same place is replaced.
+        """Write a checkpoint and remove those that are too old; where there is one of this place, it stays.
 
         Args:
             epoch: Epochs done.
@@ -48,14 +48,14 @@ class RunFolder:
         """
         self._remove_unfinished()
         target = self.checkpoints / f"epoch-{epoch:04d}-step-{step:09d}"
+        if target.exists():  # replacing it would leave a moment without it
+            return target
         partial = self.checkpoints / f"{_UNFINISHED}{os.getpid()}-{target.name}"
         partial.mkdir(parents=True)
         for name, tensors in weights.items():
             _write_weights(partial / f"{name}.safetensors", tensors)
         torch.save(state, partial / _STATE)
         _to_disk(partial / _STATE)
-        if target.exists():
-            self._remove(target)
         partial.rename(target)
         _to_disk(self.checkpoints)
         for old in self.found()[: -self.keep]:
@@ -87,6 +87,8 @@ class RunFolder:
     def _remove_unfinished(self) -> None:
         for left in self.checkpoints.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
+        for left in self.path.glob(f"{_UNFINISHED}*"):
+            left.unlink()
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -8,7 +8,6 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-
 _ECHO_SECONDS = 3.0
 """A launcher hands on the Ctrl-C that its processes have got from the terminal already."""
 

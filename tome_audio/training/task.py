@@ -13,7 +13,10 @@ Batch = Mapping[str, Any]
 
 
 class Task(Protocol):
-    """What is learnt, and what counts as better."""
+    """What is learnt, and what counts as better.
+
+    In half precision `loss` and `outputs` run under autocast, so the model may answer in bf16 or fp16.
+    """
 
     def loss(
         self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator

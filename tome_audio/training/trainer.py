@@ -39,7 +39,8 @@ class TrainingData:
     Attributes:
         train: Clips to train on; `draw` is called where they have it.
         valid: Clips to score after every epoch; None scores nothing.
-        order: Which clips an epoch takes; None takes each once, in random order.
+        order: A sampler with `set_epoch` that says which clips an epoch takes, such as a class-balanced one; all
+            processes get the same and share it out. None takes each once, in random order.
         collate: Makes a batch of a list of clips; None stacks tensors, name by name.
     """
 
@@ -85,7 +86,7 @@ class Trainer:
         self.devices = Devices(settings.precision, settings.cpu)
         self.folder = RunFolder(folder, settings.keep)
         self.callbacks = tuple(callbacks) if self.devices.is_main else ()
-        self.order: Order = Shuffled(len(data.train)) if data.order is None else data.order
+        self.order: Order = Shuffled(len(data.train), settings.seed) if data.order is None else data.order
         self.share = Share(
             len(self.order), settings.batch_size, settings.accumulate, self.devices.n_processes, self.devices.process
         )
@@ -204,7 +205,8 @@ class Trainer:
             torch.manual_seed(derive_seed(*where))  # dropout and drop-path know only the global state
             waiting = part < s.accumulate - 1
             with self.devices.without_exchange(self.wrapped) if waiting else nullcontext():
-                loss, logs = self.task.loss(self.wrapped, batch, p.step, derive_generator(*where, "batch"))
+                with self.devices.in_precision():
+                    loss, logs = self.task.loss(self.wrapped, batch, p.step, derive_generator(*where, "batch"))
                 # Gradients are averaged over processes, so each brings its portion times their number.
                 self.devices.backward(loss * (portion * self.devices.n_processes))
             names = sorted(logs)
@@ -244,7 +246,7 @@ class Trainer:
             n_processes=self.devices.n_processes, collate=self.data.collate, workers=s.workers,
             pin_memory=self.devices.is_cuda,
         )  # fmt: skip
-        with nullcontext() if weights is None else holding(self.model, weights):
+        with nullcontext() if weights is None else holding(self.model, weights), self.devices.in_precision():
             self.model.eval()
             parts = [self.task.outputs(self.model, self.devices.place(batch)) for batch in batches]
         outputs = {name: self.devices.gather(torch.cat([part[name] for part in parts])) for name in parts[0]}
