@@ -34,6 +34,7 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path):
     one = figures(tmp_path / "one", [], 6)
     assert (one["processes"], two["processes"]) == (1, 2)
     assert len(one["losses"]) == 15 and two["losses"] == pytest.approx(one["losses"], abs=1e-4)
+    assert len(one["merged losses"]) == 9 and two["merged losses"] == pytest.approx(one["merged losses"], abs=1e-4)
     assert two["metrics"] == one["metrics"]
     # The signal came to one process in step 4 (from 0): both end the step after it at the latest, and agree.
     assert two["stopped after"] in (5, 6)

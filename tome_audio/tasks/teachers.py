@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tome_audio.patch import merge_config, set_r
 
@@ -21,7 +22,7 @@ class UnmergedSelf:
             NotPatchedError: The student is not patched.
         """
         # What wraps the model for several processes wants every call to be followed by a backward pass.
-        model = getattr(student, "module", student)
+        model = student.module if isinstance(student, DistributedDataParallel) else student
         rate = merge_config(model).r
         modes = [(module, module.training) for module in model.modules()]
         set_r(model, 0)

@@ -39,8 +39,8 @@ class Devices:
         # One process may train several models in turn, but accelerate keeps the first precision it was told.
         if state.AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
             state.AcceleratorState._reset_state()
-        # Without the cache: in older releases of torch a teacher's pass without gradient leaves its half-precision weights
-        # to the student's, which then gets no gradient.
+        # Without the cache: in older releases of torch a teacher's pass without gradient leaves its half-precision
+        # weights to the student's, which then get no gradient.
         autocast = accelerate.utils.AutocastKwargs(cache_enabled=False)
         self._accelerator: Any = accelerate.Accelerator(mixed_precision=mixed, cpu=cpu, kwargs_handlers=[autocast])
         self._accelerate = accelerate
