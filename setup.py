@@ -35,13 +35,14 @@ setup(
         "rich>=13",
         "matplotlib>=3.8",
     ],
-    # export names what later parts will import, and so do accelerate and tensorboard.
+    # export names what later parts will import; today hf, recipes (training), demo (the page) and dev are used.
     extras_require={
         "recipes": ["accelerate>=1.0", "tensorboard>=2.16", "torchmetrics>=1.4"],
         "hf": ["transformers>=5.0"],
         "demo": ["gradio>=6.0"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
         "dev": [
+            "accelerate>=1.0",
             "fvcore>=0.1.5.post20221221",
             "gradio>=6.0",
             "hypothesis>=6.100",
@@ -51,6 +52,7 @@ setup(
             "pytest>=8",
             "pytest-benchmark>=4",
             "ruff>=0.6",
+            "tensorboard>=2.16",
             "torchmetrics>=1.4",
             "transformers>=5.0",
         ],

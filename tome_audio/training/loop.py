@@ -12,15 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tome_audio.training.errors import TrainingError
 from tome_audio.training.optim import make_optimizer, warmup_cosine
 from tome_audio.training.state import load_state, save_state
 
 Data = tuple[Tensor, Tensor]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to change."""
 
 
 @dataclass(frozen=True)

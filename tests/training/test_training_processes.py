@@ -1,0 +1,57 @@
+"""Runs in processes of their own: two that share the work, and one that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_run import Recorder, make_model, make_trainer, same_tensors
+
+HERE = Path(__file__).parent
+
+
+def environment(**changes):
+    path = os.pathsep.join([str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **changes}
+
+
+def figures(folder: Path, launcher: list[str], batch_size: int):
+    folder.mkdir()
+    command = [sys.executable, *launcher, str(HERE / "process_run.py"), str(folder), str(batch_size)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "figures.json").read_text())
+
+
+def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d"]
+    two = figures(tmp_path / "two", [*launcher, "--rdzv-endpoint=localhost:0"], 3)
+    one = figures(tmp_path / "one", [], 6)
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert len(one["losses"]) == 15 and two["losses"] == pytest.approx(one["losses"], abs=1e-4)
+    assert len(one["merged losses"]) == 9 and two["merged losses"] == pytest.approx(one["merged losses"], abs=1e-4)
+    assert two["metrics"] == one["metrics"]
+    # The signal came to one process in step 4 (from 0): both end the step after it at the latest, and agree.
+    assert two["stopped after"] in (5, 6)
+
+
+KILLED = """
+import os, signal, sys
+from small_run import Recorder, make_trainer
+make_trainer(sys.argv[1], callbacks=[Recorder(8, lambda: os.kill(os.getpid(), signal.SIGKILL))], keep=1).run()
+"""
+
+
+def test_kill_9_loses_at_most_the_step_interval(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "cut")]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    whole, model, rest = make_model(), make_model(), Recorder()
+    make_trainer(tmp_path / "whole", whole).run()
+    make_trainer(tmp_path / "cut", model, callbacks=[rest]).run(resume=True)
+    assert rest.steps[0].step == 8 and same_tensors(whole.state_dict(), model.state_dict())

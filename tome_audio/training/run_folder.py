@@ -1,0 +1,132 @@
+"""The folder of a run: checkpoints and weights, each written whole or not at all, the newest few kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_UNFINISHED = ".part-"
+_STATE = "state.pt"
+
+
+class RunFolder:
+    """A folder with `checkpoints/epoch-E-step-S/` (E epochs done, S steps taken) and `NAME.safetensors`.
+
+    A checkpoint is a folder of weights (safetensors) and `state.pt`, written under a hidden name and renamed once it is
+    on the disk: a run killed at any moment leaves the checkpoints before as they were.
+
+    Args:
+        path: The folder; made with the first thing written.
+        keep: Checkpoints that stay; older ones are removed after a new one has been written.
+
+    Raises:
+        ValueError: `keep` is below 1.
+    """
+
+    def __init__(self, path: str | Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"at least one checkpoint must be kept, got keep={keep}")
+        self.path, self.keep = Path(path), keep
+        self.checkpoints = self.path / "checkpoints"
+
+    def save(self, epoch: int, step: int, weights: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
+        """Write a checkpoint and remove those that are too old; where there is one of this place, it stays.
+
+        Args:
+            epoch: Epochs done.
+            step: Steps taken.
+            weights: Weights by file name, such as "model".
+            state: What `torch.load(weights_only=True)` can read.
+        """
+        self._remove_unfinished()
+        target = self.checkpoints / f"epoch-{epoch:04d}-step-{step:09d}"
+        if target.exists():  # replacing it would leave a moment without it
+            return target
+        partial = self.checkpoints / f"{_UNFINISHED}{os.getpid()}-{target.name}"
+        partial.mkdir(parents=True)
+        for name, tensors in weights.items():
+            _write_weights(partial / f"{name}.safetensors", tensors)
+        torch.save(state, partial / _STATE)
+        _to_disk(partial / _STATE)
+        partial.rename(target)
+        _to_disk(self.checkpoints)
+        for old in self.found()[: -self.keep]:
+            self._remove(old)
+        return target
+
+    def found(self) -> list[Path]:
+        """Return the checkpoints, oldest first."""
+        return sorted(self.checkpoints.glob("epoch-*-step-*"))
+
+    def write_weights(self, name: str, weights: Mapping[str, Tensor]) -> Path:
+        """Write `name`.safetensors into the folder, whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / f"{name}.safetensors"
+        partial = path.with_name(f"{_UNFINISHED}{os.getpid()}-{path.name}")
+        try:
+            _write_weights(partial, weights)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def _remove(self, checkpoint: Path) -> None:
+        # Renamed first: what is half removed must not look like a checkpoint.
+        hidden = checkpoint.with_name(f"{_UNFINISHED}{os.getpid()}-old-{checkpoint.name}")
+        checkpoint.rename(hidden)
+        shutil.rmtree(hidden)
+
+    def _remove_unfinished(self) -> None:
+        for left in self.checkpoints.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        for left in self.path.glob(f"{_UNFINISHED}*"):
+            left.unlink()
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return weights by file name, and the state, of one checkpoint; tensors are on the CPU.
+
+    Raises:
+        ValueError: It is damaged or not there.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path / _STATE, map_location="cpu", weights_only=True)
+        return {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}, state
+    except Exception as error:  # what torch.load raises on a damaged file varies with the damage
+        raise ValueError(
+            f"{path} is no readable checkpoint ({error}): delete this folder to go on from the one before it"
+        ) from error
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a weights file by name, on the CPU.
+
+    Raises:
+        ValueError: The file is absent or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is no readable weights file ({error})") from error
+
+
+def _write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    # Copies: safetensors refuses tensors that share memory, such as tied weights.
+    save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, path)
+    _to_disk(path)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
