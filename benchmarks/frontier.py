@@ -139,9 +139,10 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = [*data_free_rows(loaded.model, n_tokens, subject.targets), *fitted]
     table, accuracy = score_rows(loaded.model, rows, clips, n_tokens)
     table.to_csv(path, index=False)
+    folders = ["--schedules", *(folder.name for folder in given.schedules)] if given.schedules else []
     record = {
         "model": name, "n_tokens": n_tokens, "n_clips": len(clips.target), "unmerged_accuracy": accuracy,
-        "command": f"python benchmarks/frontier.py benchmarks/results/{path.name}", "options": _OPTIONS,
+        "command": " ".join(["python benchmarks/frontier.py", path.name, *folders]), "options": _OPTIONS,
         "fitting": facts, "environment": environment(),
     }  # fmt: skip
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
