@@ -148,6 +148,7 @@ def test_a_table_is_scored_drawn_and_scored_again(scripts, subject, tmp_path, ca
     table = pd.read_csv(path)
     assert set(table["n_clips"]) == {6} and table["agreement"].between(0, 100).all()
     assert (table["macs_cut"] >= table["target"] - 1e-3).loc[table["family"] != "fitted"].all()
+    assert (table["divergence"] > 0).all()
     fitted = table[table["family"] == "fitted"]
     assert fitted["r"].tolist() == ["[|9,2]"] and fitted["seed"].tolist() == [0]
     facts = json.loads(path.with_suffix(".json").read_text())
