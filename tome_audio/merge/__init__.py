@@ -6,6 +6,7 @@ from tome_audio.merge.plan import MergePlan, compose, identity_plan, plan_from_p
 from tome_audio.merge.reduce import merge_tokens, size_bias, take_tokens, unmerge_tokens
 from tome_audio.merge.rounds import match_each_in_rounds, match_repeatedly, pack_plan
 from tome_audio.merge.schedule import (
+    AUTO,
     SHAPES,
     Amounts,
     ComputeTarget,
@@ -24,6 +25,7 @@ from tome_audio.merge.similar import count_similar
 from tome_audio.merge.threshold import SimilarityThreshold, common_amount
 
 __all__ = [
+    "AUTO",
     "MATCHINGS",
     "SHAPES",
     "Amounts",

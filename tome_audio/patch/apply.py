@@ -158,6 +158,7 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
         reads_prefix,
         adapter.n_prefix(encoder),
         costs,
+        adapter.grid_rows(encoder),
     )
     merged.record_metrics()
     encoder._modules[adapter.blocks] = merged

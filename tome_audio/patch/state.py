@@ -117,7 +117,7 @@ class MergeState:
         self, x: Tensor, size: Tensor | None, total: MergePlan | None
     ) -> tuple[Tensor, Tensor | None, MergePlan | None]:
         """Merge in rounds before the first block, by the similarity of the tokens themselves."""
-        matching, counts = before_matching(self.config.r), self.counts[0]
+        matching, counts = before_matching(self.config.r, self.blocks.grid_rows), self.counts[0]
         for step, r in enumerate(self.amounts.before):
             if self.each is None:
                 plan = MATCHINGS[matching](x, r, n_prefix=self.n_prefix)
