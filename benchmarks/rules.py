@@ -5,7 +5,8 @@
 
 Needs the real data (`TOME_AUDIO_DATA`). KWT-1 is scored on spoken clips of `speech_commands/split.csv`: rules and their
 constants are chosen on `train` speakers, judged on `valid` and `test` speakers. Another model is scored on the clips of
---data in the same way. The logits are kept beside the table (`.part.pt`), so a run that was stopped goes on.
+--data in the same way. Of rules that differ in numbers only, the one that was best on the first is judged. The logits
+are kept beside the table (`.part.pt`), so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import pandas as pd
 import torch
 from cases import DATA
 from merging.catalogue import DEFAULT, before_blocks, in_blocks
+from merging.figure import best_of_ideas
 from merging.lab import Lab, Rule
 
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.rates import parse_rates, rate_name
 from tome_audio.data.clips import find_clips, load_waveforms
-from tome_audio.merge import ComputeTarget, Rate
+from tome_audio.merge import Rate
 from tome_audio.profiling import environment
 from tome_audio.search.divergence import divergence
 
@@ -57,7 +59,9 @@ def run_rules(lab: Lab, rules: list[tuple[Rule, list[Rate]]], keep: Path) -> dic
     return answers
 
 
-def score(lab: Lab, target: torch.Tensor, answers: dict, rules: list[tuple[Rule, list[Rate]]]) -> list[dict]:
+def score(
+    lab: Lab, target: torch.Tensor, answers: dict, rules: list[tuple[Rule, list[Rate]]], part: str
+) -> pd.DataFrame:
     """Return one row per rule and rate; `_diff` is rule less default on the same clips, `_se` its standard error."""
     base = lab.base.argmax(-1)
 
@@ -71,7 +75,7 @@ def score(lab: Lab, target: torch.Tensor, answers: dict, rules: list[tuple[Rule,
     for rule, rates in rules:
         for rate in rates:
             own, usual = per_clip(rule.name, rate), per_clip(DEFAULT.name, rate)
-            row = {"rule": rule.name, "group": rule.group, "r": rate_name(rate), "n_clips": len(target)}
+            row = {"part": part, "rule": rule.name, "group": rule.group, "r": rate_name(rate), "n_clips": len(target)}
             row["macs_cut"] = round(lab.macs_cut(rate), 3)
             for name, values in own.items():
                 apart = values - usual[name]
@@ -79,7 +83,7 @@ def score(lab: Lab, target: torch.Tensor, answers: dict, rules: list[tuple[Rule,
                 row[f"{name}_diff"] = round(apart.mean().item(), 5)
                 row[f"{name}_diff_se"] = round(apart.std().item() / len(apart) ** 0.5, 5)
             rows.append(row)
-    return rows
+    return pd.DataFrame(rows)
 
 
 def rules_for(lab: Lab, rates: list[Rate]) -> list[tuple[Rule, list[Rate]]]:
@@ -97,29 +101,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA / "speech_commands")
     parser.add_argument("--rates", default=RATES)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--choose", type=int, default=640, help="clips to choose on")
-    parser.add_argument("--only", choices=list(PARTS), help="one of the two parts")
+    parser.add_argument("--choose", type=int, default=384, help="clips to choose on, at most")
+    parser.add_argument("--judge", type=int, default=1000, help="clips to judge on, at most")
     args = parser.parse_args()
-    loaded, rates, tables = load_model(args.model), parse_rates(args.rates), []
-    for part, splits in PARTS.items():
-        if args.only not in (None, part):
-            continue
-        inputs, target = read_part(loaded, args.data, splits, args.choose if part == "choose" else 10**6)
+    loaded, rates = load_model(args.model), parse_rates(args.rates)
+    table, facts = pd.DataFrame(), {}
+    for part, most in (("choose", args.choose), ("judge", args.judge)):
+        inputs, target = read_part(loaded, args.data, PARTS[part], most)
         lab = Lab(loaded.model, inputs)
         rules = rules_for(lab, rates)
-        answers = run_rules(lab, rules, args.out.with_suffix(f".{part}.part.pt"))
-        tables.append(pd.DataFrame(score(lab, target, answers, rules)).assign(part=part))
-        facts = {f"unmerged_accuracy_{part}": 100 * (lab.base.argmax(-1) == target).double().mean().item()}
-        print(facts, file=sys.stderr)
-    table = pd.concat(tables)
+        if part == "judge":
+            names = {DEFAULT.name, *best_of_ideas(table)}
+            rules = [(rule, some) for rule, some in rules if rule.name in names]
+        keep = args.out.with_suffix(f".{part}.part.pt")
+        table = pd.concat([table, score(lab, target, run_rules(lab, rules, keep), rules, part)])
+        facts[f"unmerged_accuracy_{part}"] = 100 * (lab.base.argmax(-1) == target).double().mean().item()
     table.to_csv(args.out, index=False)
     command = " ".join(["python benchmarks/rules.py", *sys.argv[1:]])
-    args.out.with_suffix(".json").write_text(
-        json.dumps({"command": command, "environment": environment()}, indent=2) + "\n"
-    )
+    facts |= {"command": command, "environment": environment()}
+    args.out.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
+    for part in PARTS:
+        args.out.with_suffix(f".{part}.part.pt").unlink()
 
-
-__all__ = ["ComputeTarget"]
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The comparison of ways to merge: its default is the package's, every rule moves mass only, choosing is on other clips."""
+"""Ways to merge compared: the default is the package's, mass is moved and kept, constants come from other clips."""
 
 import copy
 import sys
@@ -14,14 +14,14 @@ from tome_audio.models import AST, KWT
 from tome_audio.patch import apply_patch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-import rules  # noqa: E402
-from merging.catalogue import DEFAULT, before_blocks, in_blocks  # noqa: E402
-from merging.figure import chosen, draw, idea  # noqa: E402
-from merging.lab import Lab  # noqa: E402
-from merging.steps import repeated  # noqa: E402
-from merging.view import View  # noqa: E402
+import rules
+from merging.catalogue import DEFAULT, before_blocks, in_blocks
+from merging.figure import chosen, draw, idea
+from merging.lab import Lab
+from merging.steps import repeated
+from merging.view import View
 
-from tome_audio.merge import ComputeTarget, Schedule  # noqa: E402
+from tome_audio.merge import ComputeTarget, Schedule
 
 RATES = [3, [9, 2], Schedule((2, 1), (5, 3)), ComputeTarget(3.0)]
 ALL = [*in_blocks(multi_head=True, bands=3), *before_blocks(bands=3)]
@@ -79,7 +79,7 @@ def test_a_rule_that_differs_changes_the_answers_and_the_table_says_how_far():
     lab, rate = Lab(model, x), ComputeTarget(2.0)
     plan = [(DEFAULT, [rate]), (next(rule for rule in ALL if rule.name == "mean: keep"), [rate])]
     answers = {(rule.name, "2x"): lab.answers(rate, rule) for rule, _ in plan}
-    usual, other = rules.score(lab, torch.tensor([0, 1, 2]), answers, plan)
+    usual, other = rules.score(lab, torch.tensor([0, 1, 2]), answers, plan, "judge").to_dict("records")
     assert usual["kl_diff"] == 0 and other["kl_diff"] != 0
     assert other["kl"] == pytest.approx(usual["kl"] + other["kl_diff"], abs=2e-5)
     assert usual["macs_cut"] == other["macs_cut"] >= 2

@@ -31,6 +31,7 @@ def in_blocks(multi_head: bool, bands: int) -> Iterator[Rule]:
     yield from _sizes_and_importance()
     yield from _choices()
     yield from _places(bands)
+    yield from _together()
     for partners, temperature in ((2, 0.05), (2, 0.1), (4, 0.1), (8, 0.2)):
         step = shared(cosine(), partners, temperature)
         yield Rule(f"shared over {partners}, T {temperature:g}", "soft", step)
@@ -53,7 +54,9 @@ def before_blocks(bands: int) -> Iterator[Rule]:
         yield rule(f"before: neighbours by {metric}", before=pairs(within(cosine(metric), 1)))
     yield rule("before: neighbours by distance", before=pairs(within(euclid("hidden"), 1)))
     yield rule("before: neighbours by Ward", before=pairs(within(ward("hidden"), 1)))
-    yield rule("before: neighbours by Ward of cosines", before=pairs(within(ward("hidden", unit=True), 1)))
+    for power in (0.25, 0.5, 1.0):
+        step = pairs(within(ward("hidden", unit=True, power=power), 1))
+        yield rule(f"before: neighbours by Ward of cosines^{power:g}", before=step)
     yield rule("before: neighbours by Ward of values", before=pairs(within(ward("value"), 1)))
     yield rule("before: neighbours by felt values", before=pairs(within(felt("value"), 1)))
     for power in (0.1, 0.3, 1.0):
@@ -94,7 +97,9 @@ def _sizes_and_importance() -> Iterator[Rule]:
         yield Rule(f"Ward of cosines^{power:g}", "size", pairs(ward("key", unit=True, power=power)))
     for name in ("key", "value", "hidden"):
         yield Rule(f"Ward of {name}", "size", pairs(ward(name)))
-    yield Rule("Ward of hidden, half", "size", pairs(ward("hidden", power=0.5)))
+    for power in (0.25, 0.5, 0.75):
+        yield Rule(f"Ward of hidden^{power:g}", "size", pairs(ward("hidden", power=power)))
+        yield Rule(f"Ward of key+hidden^{power:g}", "size", pairs(ward("key+hidden", power=power)))
     for power in (0.03, 0.1, 0.3, 1.0):
         yield Rule(f"cosine / attention^{power:g}", "importance", pairs(unimportant_first(cosine(), power)))
     for power in (0.1, 0.3):
@@ -120,6 +125,24 @@ def _choices() -> Iterator[Rule]:
     yield Rule("best pairs first, hidden", "pairs", pairs(cosine("hidden"), greedy()))
     yield Rule("best pairs first, Ward of hidden", "pairs", pairs(ward("hidden"), greedy()))
     yield Rule("best pairs first, Ward of cosines", "pairs", pairs(ward("key", unit=True), greedy()))
+
+
+def _together() -> Iterator[Rule]:
+    """Yield rules that put together what helped alone on the clips to choose on."""
+    rule = partial(Rule, group="together")
+    half = ward("hidden", power=0.5)
+    yield rule("hidden, within 9 tokens", blocks=pairs(within(cosine("hidden"), 9)))
+    yield rule("hidden, - 0.003 distance in time", blocks=pairs(leaning(cosine("hidden"), 0.003)))
+    yield rule("hidden, in 4 rounds", blocks=pairs(cosine("hidden"), rounds=4))
+    yield rule("Ward of hidden, half, in 4 rounds", blocks=pairs(half, rounds=4))
+    yield rule("Ward of hidden, half, within 9 tokens", blocks=pairs(within(half, 9)))
+    yield rule("Ward of hidden, half, best pairs first", blocks=pairs(half, greedy()))
+    yield rule("Ward of hidden, half, swapped", blocks=pairs(half, bipartite("swapped")))
+    before = pairs(within(ward("hidden", unit=True, power=0.5), 1))
+    yield rule("Ward of hidden, half, here and before", blocks=pairs(half), before=before)
+    yield rule(
+        "hidden; before within 5 tokens", blocks=pairs(cosine("hidden")), before=pairs(within(cosine("hidden"), 5))
+    )
 
 
 def _places(bands: int) -> Iterator[Rule]:

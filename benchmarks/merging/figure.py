@@ -13,15 +13,20 @@ from matplotlib.figure import Figure
 _LIMIT = 60
 
 
-def chosen(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the judging clips, of rules that differ in numbers only the one that was best on the others.
+def best_of_ideas(table: pd.DataFrame) -> list[str]:
+    """Return the rules that were best on the clips to choose on, one of those that differ in numbers only.
 
     Best is the lowest mean over schedules of the mean root divergence, as a part of the default's.
     """
     table = table.assign(idea=[idea(name) for name in table["rule"]], ratio=_ratio(table))
     means = table[table["part"] == "choose"].groupby(["group", "idea", "rule"])["ratio"].mean().reset_index()
-    best = means.loc[means.groupby(["group", "idea"])["ratio"].idxmin(), "rule"]
-    return table[(table["part"] == "judge") & table["rule"].isin(best)]
+    return means.loc[means.groupby(["group", "idea"])["ratio"].idxmin(), "rule"].tolist()
+
+
+def chosen(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the judging clips, of the best rule of each idea."""
+    judged = (table["part"] == "judge") & table["rule"].isin(best_of_ideas(table))
+    return table.assign(ratio=_ratio(table))[judged]
 
 
 def idea(rule: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from merging.scores import cosine, within
 from merging.steps import Step, pairs, repeated
 from merging.view import View, merge
-from torch import Tensor, nn
-
 from tome_audio.merge import Amounts, Rate, macs_cut, resolve_rate, size_bias
 from tome_audio.models import AST, KWT
 from tome_audio.patch.registry import find_encoders

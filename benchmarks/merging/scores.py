@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from merging.view import View
 from torch import Tensor
+
+from merging.view import View
 
 Score = Callable[[View], Tensor]
 _FAR = 1e4

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from merging.scores import Score
-from merging.view import View
 from torch import Tensor
 
+from merging.scores import Score
+from merging.view import View
 from tome_audio.merge import plan_from_pairs, source_matrix
 
 Pairs = tuple[Tensor, Tensor]
