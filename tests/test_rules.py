@@ -1,4 +1,4 @@
-"""Ways to merge compared: the default is the package's, mass is moved and kept, constants come from other clips."""
+"""Ways to merge compared: the default is the package's own, no token is lost, constants come from other clips."""
 
 import copy
 import sys

@@ -99,7 +99,10 @@ def _sizes_and_importance() -> Iterator[Rule]:
         yield Rule(f"Ward of {name}", "size", pairs(ward(name)))
     for power in (0.25, 0.5, 0.75):
         yield Rule(f"Ward of hidden^{power:g}", "size", pairs(ward("hidden", power=power)))
+    for power in (0.25, 0.5, 0.75, 1.0):
         yield Rule(f"Ward of key+hidden^{power:g}", "size", pairs(ward("key+hidden", power=power)))
+    for power in (0.5, 1.0):
+        yield Rule(f"Ward of hidden cosines^{power:g}", "size", pairs(ward("hidden", unit=True, power=power)))
     for power in (0.03, 0.1, 0.3, 1.0):
         yield Rule(f"cosine / attention^{power:g}", "importance", pairs(unimportant_first(cosine(), power)))
     for power in (0.1, 0.3):
@@ -138,6 +141,8 @@ def _together() -> Iterator[Rule]:
     yield rule("Ward of hidden, half, within 9 tokens", blocks=pairs(within(half, 9)))
     yield rule("Ward of hidden, half, best pairs first", blocks=pairs(half, greedy()))
     yield rule("Ward of hidden, half, swapped", blocks=pairs(half, bipartite("swapped")))
+    yield rule("Ward of key+hidden, half, best pairs first", blocks=pairs(ward("key+hidden", power=0.5), greedy()))
+    yield rule("Ward of key+hidden, half, in 4 rounds", blocks=pairs(ward("key+hidden", power=0.5), rounds=4))
     before = pairs(within(ward("hidden", unit=True, power=0.5), 1))
     yield rule("Ward of hidden, half, here and before", blocks=pairs(half), before=before)
     yield rule(
