@@ -80,6 +80,13 @@ def test_an_installation_that_does_not_fit_together_is_one_sentence(tmp_path):
             "[49,24|6,4],[|3],[bipartite:2|]",
             [Schedule((6, 4), (49, 24)), Schedule((3,)), Schedule((), (2,), "bipartite")],
         ),
+        (
+            "[49|6a,0,4v],[|3bh]",
+            [
+                Schedule((6, 0, 4), (49,), matchings=("adjacent",), metrics=("", "", "value")),
+                Schedule((3,), matchings=("bipartite",), metrics=("hidden",)),
+            ],
+        ),
     ],
 )
 def test_rates(text, rates):
@@ -106,6 +113,10 @@ def test_one_rate():
         "0x",
         "3x:round",
         "[1|2|3]",
+        "[1|2z]",
+        "[1|2va]",
+        "[1|a]",
+        "[1|-2]",
         "[a|2]",
         "x:[1|2]",
     ],

@@ -21,6 +21,17 @@ def test_a_file_gives_back_the_schedule(tmp_path_factory, blocks, before, matchi
     assert read_schedule(path)[1] == {"model": "Größe", "divergence": 0.5, "versions": {"torch": "2"}}
 
 
+def test_names_of_blocks_are_in_the_file_where_there_are_any(tmp_path):
+    path, schedule = tmp_path / "s.json", Schedule((3, 2, 1), matchings=("", "adjacent"), metrics=("hidden",))
+    schedule.save(path)
+    assert Schedule.load(path) == schedule and json.loads(path.read_text())["metrics"] == ["hidden"]
+    Schedule((3, 2, 1)).save(path)
+    assert Schedule.load(path) == Schedule((3, 2, 1)) and "metrics" not in json.loads(path.read_text())
+    path.write_text(changed(metrics="hidden"))
+    with pytest.raises(ValueError, match="damaged schedule: metrics="):
+        Schedule.load(path)
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "s.json"
     Schedule((1,)).save(path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fakes import CASES, DEPTH, logits
 
-from tome_audio.merge import ComputeTarget, Schedule
+from tome_audio.merge import ComputeTarget, Schedule, SimilarityThreshold
 from tome_audio.patch import MergeConfig, apply_patch, describe, trace
 
 FAMILIES = [name for name in CASES if name != "vit_attention_pool"]
@@ -93,7 +93,42 @@ def test_gradient_checkpointing_sees_the_same_rounds(name):
         assert one.grad is None or torch.allclose(one.grad, two.grad, atol=1e-6), parameter
 
 
-@pytest.mark.parametrize("rate", [Schedule((2, 1), (3,), "bipartite"), ComputeTarget(1.5, "constant")])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("option", ["metric", "matching"])
+def test_blocks_with_a_metric_or_matching_of_their_own(name, option):
+    model, x, _ = build(name)
+    other, field = {"metric": ("hidden", "metrics"), "matching": ("adjacent", "matchings")}[option]
+    both = run(apply_patch(model, Schedule((3, 2), **{field: (other, other)})), x)
+    assert torch.equal(both, run(apply_patch(model, [3, 2], **{option: other}), x))
+    assert not torch.equal(both, run(apply_patch(model, [3, 2]), x))
+    second = run(apply_patch(model, Schedule((3, 2), **{field: ("", other)})), x)
+    default = {"metric": "key", "matching": "bipartite"}[option]
+    first = apply_patch(model, Schedule((3, 2), **{field: (default,)}), **{option: other})
+    assert torch.equal(second, run(first, x))
+
+
+def test_names_of_blocks_are_checked():
+    model, _, _ = build("vit")
+    apply_patch(model)
+    with pytest.raises(ValueError, match="a block's metric='keys' is unknown; choose one of , key"):
+        model.r = Schedule((1,), metrics=("keys",))
+    with pytest.raises(ValueError, match="a block's matching='nearest' is unknown"):
+        model.r = Schedule((1,), matchings=("nearest",))
+    with pytest.raises(ValueError, match=f"lists {DEPTH + 1} layers but the model has {DEPTH}"):
+        model.r = Schedule((1,), matchings=("adjacent",) * (DEPTH + 1))
+    with pytest.raises(ValueError, match="must be a list of names"):
+        Schedule((1,), matchings="adjacent")
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        Schedule((2, 1), (3,), "bipartite"),
+        Schedule((2, 1), matchings=("", "adjacent"), metrics=("value",)),
+        ComputeTarget(1.5, "constant"),
+        SimilarityThreshold((0.9, 0.8), (0.95,), 0.25),
+    ],
+)
 def test_the_config_survives_json(rate):
     config = MergeConfig(r=rate)
     assert MergeConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

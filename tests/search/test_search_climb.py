@@ -6,10 +6,11 @@ from tome_audio.merge import BlockCost, Schedule
 from tome_audio.search.climb import FIT_PARTS, HELD_OUT, Bench, Goal, choose, climb
 from tome_audio.search.divergence import Score
 from tome_audio.search.ledger import Ledger
+from tome_audio.search.moves import Choices
 from tome_audio.search.space import Draft, Space, reach
 
 SPACE = Space((BlockCost(4 * 64, 8 * 64, 64, 2 * 64),) * 6, 99, 1, 1)
-GOAL = Goal(3.0, SPACE.macs_cut, SPACE, ("adjacent", "bipartite"))
+GOAL = Goal(3.0, SPACE.macs_cut, SPACE, Choices(("adjacent", "bipartite")))
 
 
 class Valley:

@@ -6,7 +6,7 @@ from fakes import CASES
 
 from tome_audio.merge import Amounts, BlockCost, Schedule
 from tome_audio.patch import apply_patch, describe
-from tome_audio.search.moves import MOST_ROUNDS, propose
+from tome_audio.search.moves import MOST_ROUNDS, Choices, propose
 from tome_audio.search.space import Draft, Space, reach, space_of
 
 COSTS = (BlockCost(4 * 64, 8 * 64, 64, 2 * 64),) * 6
@@ -75,12 +75,32 @@ def test_a_draft_that_cannot_reach_the_target_is_none():
 
 
 @pytest.mark.parametrize("space", SPACES)
+def test_blocks_take_names_of_their_own(space):
+    rng, target = random.Random(5), 2.0
+    choices = Choices(MATCHINGS, ("adjacent",), ("hidden", "value"))
+    start = Schedule((3,) * space.n_merging, (space.n_tokens // 3,))
+    schedule = reach(Draft.of(start, space), target, space, space.macs_cut, rng)
+    seen = set()
+    for _ in range(400):
+        child = propose(schedule, target, space, space.macs_cut, rng, choices)
+        if child is not None:
+            assert space.canonical(child) == child and space.macs_cut(space.amounts(child)) >= target
+            for names in (child.matchings, child.metrics):
+                assert all(child.blocks[i] for i, name in enumerate(names) if name) and (not names or names[-1])
+            seen.add(child)
+            schedule = child
+    if space.n_merging > 1:
+        assert {name for child in seen for name in child.matchings} == {"", "adjacent"}
+        assert {name for child in seen for name in child.metrics} == {"", "hidden", "value"}
+
+
+@pytest.mark.parametrize("space", SPACES)
 def test_moves_stay_at_the_target_and_go_everywhere(space):
     rng, target = random.Random(3), 2.0
     schedule = reach(Draft.of(Schedule((), (space.n_tokens // 2,)), space), target, space, space.macs_cut, rng)
     seen = set()
     for _ in range(400):
-        child = propose(schedule, target, space, space.macs_cut, rng, MATCHINGS)
+        child = propose(schedule, target, space, space.macs_cut, rng, Choices(MATCHINGS))
         if child is not None:
             assert space.canonical(child) == child and space.macs_cut(space.amounts(child)) >= target
             assert len(child.before) <= MOST_ROUNDS

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from rich.table import Table
@@ -35,6 +35,7 @@ def fit(
     unit: Unit = "macs",
     metric: Metric = "key",
     matching: Matching = "bipartite",
+    per_block: bool = False,
     budget: int = 150,
     batch_size: int = 64,
     seed: int = 0,
@@ -55,6 +56,7 @@ def fit(
         unit: What the target counts: macs (multiply-accumulates of the blocks) or speed (measured here).
         metric: What similarity is measured on.
         matching: Which tokens may merge in the blocks.
+        per_block: Let single blocks take another metric or matching where that helps.
         budget: Passes over the clips per target; more takes longer and finds better schedules.
         batch_size: Clips per forward pass.
         seed: Of the draw of clips and of the search.
@@ -62,7 +64,7 @@ def fit(
     """
     targets = _targets(target)
     paths = _paths(out, targets, model)
-    options = _options(unit, metric, matching, budget, batch_size, seed, clips, threads)
+    options = _options(unit, metric, matching, per_block, budget, batch_size, seed, clips, threads)
     loaded = load_model(model)
     if loaded.prepare is None or not loaded.trained:
         raise ValueError(f"{loaded.name} has no trained weights, or takes no audio: nothing to fit. Use\n{NAMES}")
@@ -83,7 +85,7 @@ def fit(
         )
     versions = environment()
     for entry in found:
-        facts = {"model": Path(model).name, **entry.facts(), **options}
+        facts = {"model": Path(model).name, **entry.facts(), **{k: v for k, v in options.items() if v != ()}}
         facts["versions"] = {name: versions[name] for name in _VERSIONS if name in versions}
         entry.schedule.save(paths[entry.target], {name: _rounded(value) for name, value in facts.items()})
     state.unlink(missing_ok=True)
@@ -92,8 +94,8 @@ def fit(
 
 
 def _options(
-    unit: Unit, metric: Metric, matching: Matching, budget: int, batch_size: int, seed: int, clips: int,
-    threads: int | None,
+    unit: Unit, metric: Metric, matching: Matching, per_block: bool, budget: int, batch_size: int, seed: int,
+    clips: int, threads: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     if min(budget, batch_size) < 1 or (threads is not None and threads < 1):
         raise ValueError("--budget, --batch_size and --threads must be at least 1")
@@ -103,6 +105,8 @@ def _options(
         torch.set_num_threads(threads)
     return {
         "unit": unit, "metric": metric, "matching": matching, "budget": budget, "batch_size": batch_size, "seed": seed,
+        "block_matchings": tuple(name for name in ("bipartite", "adjacent") if name != matching) if per_block else (),
+        "block_metrics": tuple(name for name in get_args(Metric) if name != metric) if per_block else (),
     }  # fmt: skip
 
 

@@ -11,10 +11,16 @@ from tome_audio.merge import SHAPES, ComputeTarget, Rate, Schedule, check_rate
 _PART = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[^,\[\]()]+")
 _TARGET = re.compile(rf"(\d+(?:\.\d+)?)x(?::({'|'.join(SHAPES)}))?")
 _FILE = ".json"
+_BLOCK = re.compile(r"(\d+)([ab]?)([hkv]?)")
+_MATCHINGS = {"": "", "a": "adjacent", "b": "bipartite"}
+_METRICS = {"": "", "h": "hidden", "k": "key", "v": "value"}
 
 
 def parse_rates(text: str) -> list[Rate]:
     """Read settings of r from text: `0,8,[45,20,12,6],[49|6,4],(8,-1),3x,fitted.json` holds seven.
+
+    Behind a `|` a block may have letters for a matching (a: adjacent, b: bipartite) and a metric (h: hidden, k: key,
+    v: value) of its own: `[49|6a,4v,2bk]`.
 
     Raises:
         ValueError: if the text is not a list of such settings, or a file in it holds no schedule.
@@ -44,10 +50,48 @@ def rate_name(rate: Rate) -> str:
     if isinstance(rate, ComputeTarget):
         return f"{rate.macs_cut:g}x" + ("" if rate.shape == SHAPES[0] else f":{rate.shape}")
     if isinstance(rate, Schedule):
-        before, blocks = (",".join(map(str, numbers)) for numbers in (rate.before, rate.blocks))
+        before, blocks = ",".join(map(str, rate.before)), ",".join(_block_names(rate))
         matching = "" if rate.before_matching == "adjacent" else f"{rate.before_matching}:"
         return f"[{matching}{before}|{blocks}]"
     return str(rate).replace(" ", "")
+
+
+def _block_names(schedule: Schedule) -> list[str]:
+    """Return what each block merges, with a letter for a matching or a metric of its own."""
+    names = []
+    for i, r in enumerate(schedule.blocks):
+        named = ((schedule.matchings, _MATCHINGS), (schedule.metrics, _METRICS))
+        letters = [
+            next((letter for letter, name in known.items() if name == (own[i] if i < len(own) else "")), "")
+            for own, known in named
+        ]
+        names.append(f"{r}{''.join(letters)}")
+    return names
+
+
+def _schedule(before: list[int], blocks: str, before_matching: str) -> Schedule:
+    """Return the schedule whose blocks are written as `_block_names` gives them."""
+    parts = [part.strip() for part in blocks.split(",")] if blocks.strip() else []
+    found = [_BLOCK.fullmatch(part) for part in parts]
+    if not all(found):
+        raise SyntaxError(blocks)
+    groups = [match.groups() for match in found if match]
+    numbers, matchings, metrics = ([group[i] for group in groups] for i in range(3))
+    return Schedule(
+        tuple(int(number) for number in numbers),
+        tuple(before),
+        before_matching,
+        matchings=_named(matchings, _MATCHINGS),
+        metrics=_named(metrics, _METRICS),
+    )
+
+
+def _named(letters: list[str], names: dict[str, str]) -> tuple[str, ...]:
+    """Return the names without those at the end that say nothing."""
+    found = [names[letter] for letter in letters]
+    while found and not found[-1]:
+        found.pop()
+    return tuple(found)
 
 
 def _is_file(text: str) -> bool:
@@ -63,8 +107,8 @@ def _parse_one(part: str, text: str) -> Rate:
     try:
         if "|" in part:
             matching, _, numbers = part.strip("[]").rpartition(":")
-            before, blocks = (ast.literal_eval(f"[{half}]") for half in numbers.split("|"))
-            return Schedule(blocks, before, matching or "adjacent")
+            before, _, blocks = numbers.partition("|")
+            return _schedule(ast.literal_eval(f"[{before}]"), blocks, matching or "adjacent")
         return check_rate(ast.literal_eval(part))
     except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(

@@ -20,6 +20,8 @@ from tome_audio.merge.schedule import (
     tokens_per_layer,
 )
 from tome_audio.merge.shapes import before_matching, macs_cut, resolve_rate
+from tome_audio.merge.similar import count_similar
+from tome_audio.merge.threshold import SimilarityThreshold, common_amount
 
 __all__ = [
     "MATCHINGS",
@@ -30,6 +32,7 @@ __all__ = [
     "MergePlan",
     "Rate",
     "Schedule",
+    "SimilarityThreshold",
     "adjacent_match",
     "before_matching",
     "bipartite_match",
@@ -37,7 +40,9 @@ __all__ = [
     "clamp_amounts",
     "clamp_r",
     "clamp_schedule",
+    "common_amount",
     "compose",
+    "count_similar",
     "encoder_macs",
     "expand_schedule",
     "identity_plan",

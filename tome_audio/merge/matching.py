@@ -97,7 +97,7 @@ def match_each(
     most = max(r)
     source = target = positions[:, :0]
     if most > 0:
-        score, partner = _SCORES[matching](metric, n_prefix, seed, valid[:, n_prefix:])
+        score, partner = SCORES[matching](metric, n_prefix, seed, valid[:, n_prefix:])
         score = score.masked_fill(~valid[:, n_prefix::2], -torch.inf)
         chosen = score.argsort(dim=-1, descending=True, stable=True)[:, :most]
         source, target = n_prefix + 2 * chosen, n_prefix + 1 + 2 * partner.gather(1, chosen)
@@ -161,7 +161,7 @@ def _score_at_random(metric: Tensor, n_prefix: int, seed: int, valid: Tensor | N
     return score.expand(batch, -1).to(torch.float64), partner.expand(batch, -1)
 
 
-_SCORES: dict[str, Callable[..., Scores]] = {
+SCORES: dict[str, Callable[..., Scores]] = {
     "bipartite": _score_all,
     "adjacent": _score_neighbours,
     "random": _score_at_random,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tome_audio.merge.schedule_file import read_schedule, write_schedule
+from tome_audio.merge.threshold import SimilarityThreshold
 
 
 class Amounts(NamedTuple):
@@ -42,6 +43,8 @@ class Schedule:
         before_matching: which tokens may merge before the first block: "adjacent" or "bipartite".
         depth: how many blocks the model has that it was made for; None fits any with enough of them.
         n_tokens: how many tokens, prefix included, enter that model; None fits any number.
+        matchings: the matching of each block; "" and everything after the end mean that of `apply_patch`.
+        metrics: the metric of each block, likewise.
 
     Raises:
         ValueError: if a number is negative, or the matching is not one of the two.
@@ -52,6 +55,8 @@ class Schedule:
     before_matching: str = "adjacent"
     depth: int | None = None
     n_tokens: int | None = None
+    matchings: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("blocks", "before"):
@@ -61,6 +66,11 @@ class Schedule:
             object.__setattr__(self, name, tuple(_check_count(value, values) for value in values))
         if self.before_matching not in ("adjacent", "bipartite"):
             raise ValueError(f"before_matching={self.before_matching!r} is unknown; choose adjacent or bipartite")
+        for name in ("matchings", "metrics"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+                raise ValueError(f"{name}={values!r} of a Schedule must be a list of names, one per block")
+            object.__setattr__(self, name, tuple(values))
         for name in ("depth", "n_tokens"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -118,9 +128,9 @@ class ComputeTarget:
             raise ValueError(f"shape={self.shape!r} is unknown; choose one of {', '.join(SHAPES)}")
 
 
-Rate = int | list[int] | tuple[int, float] | Schedule | ComputeTarget
+Rate = int | list[int] | tuple[int, float] | Schedule | ComputeTarget | SimilarityThreshold
 """What a user may write for r: one number for every layer, a list with one number per layer (short lists go on with
-0), a tuple (r, inflection) as in the ToMe paper, a `Schedule`, or a `ComputeTarget`."""
+0), a tuple (r, inflection) as in the ToMe paper, a `Schedule`, a `ComputeTarget` or a `SimilarityThreshold`."""
 
 
 def check_rate(r: Any) -> Rate:
@@ -129,7 +139,7 @@ def check_rate(r: Any) -> Rate:
     Raises:
         ValueError: if `r` is none of these, negative, or its inflection is outside [-1, 1].
     """
-    if isinstance(r, Schedule | ComputeTarget):
+    if isinstance(r, Schedule | ComputeTarget | SimilarityThreshold):
         return r
     if isinstance(r, tuple):
         if len(r) != 2 or isinstance(r[1], bool) or not isinstance(r[1], Real) or not -1 <= float(r[1]) <= 1:
@@ -143,7 +153,7 @@ def check_rate(r: Any) -> Rate:
     return _check_count(r, r)
 
 
-def expand_schedule(r: int | list[int] | tuple[int, float] | Schedule, depth: int) -> tuple[int, ...]:
+def expand_schedule(r: Rate, depth: int) -> tuple[int, ...]:
     """Return the number of tokens to merge in each of `depth` layers, before any clamping.
 
     A tuple (r, i) goes linearly from int(r (1 - i)) to 2 r - int(r (1 - i)), each layer rounded down (arXiv
@@ -156,6 +166,8 @@ def expand_schedule(r: int | list[int] | tuple[int, float] | Schedule, depth: in
     rate = check_rate(r)
     if isinstance(rate, ComputeTarget):
         raise ValueError("what a ComputeTarget merges depends on the number of tokens: see resolve_rate")
+    if isinstance(rate, SimilarityThreshold):
+        raise ValueError("what a SimilarityThreshold merges depends on the clip: run the model and trace it")
     if isinstance(rate, int):
         return (rate,) * depth
     if isinstance(rate, list | Schedule):
@@ -165,8 +177,11 @@ def expand_schedule(r: int | list[int] | tuple[int, float] | Schedule, depth: in
                 "fit one for this model (tome-audio fit)"
             )
         numbers = tuple(rate.blocks if isinstance(rate, Schedule) else rate)
-        if len(numbers) > depth:
-            raise ValueError(f"r lists {len(numbers)} layers but the model has {depth}; shorten the list")
+        named = (len(rate.matchings), len(rate.metrics)) if isinstance(rate, Schedule) else ()
+        if max(len(numbers), *named, 0) > depth:
+            raise ValueError(
+                f"r lists {max(len(numbers), *named, 0)} layers but the model has {depth}; shorten the list"
+            )
         return numbers + (0,) * (depth - len(numbers))
     mean, inflection = rate
     if depth == 1:
@@ -234,6 +249,6 @@ def _check_count(value: Any, given: Any) -> int:
     if isinstance(value, bool) or count < 0:
         raise ValueError(
             f"r={given!r} is not understood: give a whole number >= 0, a list of them (one per layer), "
-            "a tuple (r, inflection), a Schedule or a ComputeTarget"
+            "a tuple (r, inflection), a Schedule, a ComputeTarget or a SimilarityThreshold"
         )
     return count

@@ -11,6 +11,7 @@ FORMAT = "tome_audio schedule"
 VERSION = 1
 
 _FIELDS = ("blocks", "before", "before_matching", "depth", "n_tokens")
+_OF_BLOCKS = ("matchings", "metrics")  # written where a schedule says something of them
 
 
 def write_schedule(path: str | Path, fields: dict[str, Any], fitted: dict[str, Any] | None = None) -> None:
@@ -26,7 +27,8 @@ def write_schedule(path: str | Path, fields: dict[str, Any], fitted: dict[str, A
         TypeError: if `fitted` holds what JSON cannot.
     """
     path = Path(path)
-    whole = {"format": FORMAT, "version": VERSION, **{name: fields[name] for name in _FIELDS}, "fitted": fitted or {}}
+    said = [*_FIELDS, *(name for name in _OF_BLOCKS if fields.get(name))]
+    whole = {"format": FORMAT, "version": VERSION, **{name: fields[name] for name in said}, "fitted": fitted or {}}
     lines = [f"  {json.dumps(name)}: {_value(value)}" for name, value in whole.items()]
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -59,7 +61,8 @@ def read_schedule(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if missing := [name for name in _FIELDS if name not in whole]:
         raise ValueError(f"{path} is a damaged schedule: it has no {', '.join(missing)}")
     fitted = whole.get("fitted")
-    return {name: whole[name] for name in _FIELDS}, fitted if isinstance(fitted, dict) else {}
+    known = [*_FIELDS, *(name for name in _OF_BLOCKS if name in whole)]
+    return {name: whole[name] for name in known}, fitted if isinstance(fitted, dict) else {}
 
 
 def _value(value: Any) -> str:

@@ -44,7 +44,8 @@ def apply_patch(
     Args:
         model: a model of a registered family, or a module that contains one.
         r: tokens merged per block: an int, a list with one per block, or (r, inflection); a `Schedule`, which may also
-            merge before the first block; or a `ComputeTarget`, which says how many times fewer MACs are wanted.
+            merge before the first block; a `ComputeTarget`, which says how many times fewer MACs are wanted; or a
+            `SimilarityThreshold`, which merges what is similar enough.
         metric: what similarity is measured on: attention keys, values, or the hidden state after attention.
         matching: "bipartite" (Bolya et al. 2023), "adjacent" (neighbours only) or "random" (a control).
         prop_attn: add log(size) to the attention scores, so that a merged token weighs as much as its parts.
@@ -146,8 +147,6 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
     assert original is not None  # _check_encoder has seen it
     for block in original.children():
         swap_class(block, MergedBlock)
-        if config.metric != "hidden":
-            add_recorder(adapter.projection(block, config.metric))
     n_prefix = adapter.n_prefix(encoder) if config.n_prefix is None else config.n_prefix
     costs = tuple(adapter.cost(block) for block in original.children())
     merged = MergedBlocks.wrap(
@@ -160,6 +159,7 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
         adapter.n_prefix(encoder),
         costs,
     )
+    merged.record_metrics()
     encoder._modules[adapter.blocks] = merged
     swap_class(encoder, adapter.encoder_mixin or PatchedModel)
 

@@ -9,10 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tome_audio.merge import Amounts, BlockCost, ComputeTarget, Rate, Schedule, expand_schedule, resolve_rate
+from tome_audio.merge import (
+    Amounts,
+    BlockCost,
+    ComputeTarget,
+    Rate,
+    Schedule,
+    SimilarityThreshold,
+    expand_schedule,
+    resolve_rate,
+)
+from tome_audio.patch.adaptive import ThresholdState
 from tome_audio.patch.classes import Swapped
 from tome_audio.patch.config import MergeConfig
 from tome_audio.patch.prefix import is_prefix_read
+from tome_audio.patch.recording import add_recorder
 from tome_audio.patch.registry import Adapter
 from tome_audio.patch.state import MergeState
 from tome_audio.patch.trace import new_trace
@@ -24,7 +35,9 @@ def check_depth(r: Rate, depth: int) -> None:
     Raises:
         ValueError: if `r` is not understood, or lists more blocks than there are.
     """
-    if not isinstance(r, ComputeTarget):
+    if isinstance(r, SimilarityThreshold):
+        r.of_blocks(depth)
+    elif not isinstance(r, ComputeTarget):
         expand_schedule(r, depth)
 
 
@@ -135,6 +148,14 @@ class MergedBlocks(nn.ModuleList):
         self.original.training = self.training
         return self.original
 
+    def record_metrics(self) -> None:
+        """Let every block hand over what its similarity is measured on."""
+        own = self.config.r.metrics if isinstance(self.config.r, Schedule) else ()
+        for layer, block in zip(self.layers, self._modules.values(), strict=True):
+            metric = (own[layer] if layer < len(own) else "") or self.config.metric
+            if metric != "hidden":
+                add_recorder(self.adapter.projection(block, metric))
+
     @property
     def depth(self) -> int:
         """How many blocks the model has; this list may be a part of them."""
@@ -146,11 +167,13 @@ class MergedBlocks(nn.ModuleList):
         r = self.config.r
         if isinstance(r, ComputeTarget):
             return r.macs_cut > 1
+        if isinstance(r, SimilarityThreshold):
+            return True
         return any(expand_schedule(r, self.depth)) or (isinstance(r, Schedule) and any(r.before))
 
     def wanted(self, last_queries: int | None) -> tuple[int, ...] | None:
         """Return what r asks of each block of this list, before clamping; None where r leaves the numbers to us."""
-        if isinstance(self.config.r, ComputeTarget):
+        if isinstance(self.config.r, ComputeTarget | SimilarityThreshold):
             return None
         whole = expand_schedule(self.config.r, self.depth)
         return self._own(whole if last_queries is None else (*whole[:-1], 0))
@@ -159,7 +182,7 @@ class MergedBlocks(nn.ModuleList):
         """Return what this list merges where when N = `n_tokens` tokens enter the whole model.
 
         Raises:
-            ValueError: if r is a target out of reach.
+            ValueError: if r is a target out of reach, or a threshold, which says nothing of numbers.
         """
         if isinstance(self.config.r, ComputeTarget):  # the same numbers for every caller: those of the model's forward
             last_queries = self.queries_of_last(reading=self.reads_prefix)
@@ -191,7 +214,8 @@ class MergedBlocks(nn.ModuleList):
             )
         trace = None if torch.compiler.is_compiling() else new_trace(self)
         queries = self.queries_of_last(reading=is_prefix_read())
-        state = MergeState(self, queries, trace)
+        kind = ThresholdState if isinstance(self.config.r, SimilarityThreshold) else MergeState
+        state = kind(self, queries, trace)
         return iter([Step(state, index, block) for index, block in enumerate(self._modules.values())])
 
     def __getitem__(self, index: Any) -> Any:
@@ -216,7 +240,7 @@ class MergedBlocks(nn.ModuleList):
     def _merges_before(self, layer: int) -> bool:
         """Return whether something merges before this block of the model."""
         r = self.config.r
-        if isinstance(r, ComputeTarget):
+        if isinstance(r, ComputeTarget | SimilarityThreshold):
             return self.merges
         return any(expand_schedule(r, self.depth)[:layer]) or (isinstance(r, Schedule) and any(r.before))
 

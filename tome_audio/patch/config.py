@@ -6,7 +6,7 @@ import operator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from tome_audio.merge import ComputeTarget, Rate, Schedule, check_rate
+from tome_audio.merge import ComputeTarget, Rate, Schedule, SimilarityThreshold, check_rate
 
 Metric = Literal["key", "value", "hidden"]
 Matching = Literal["bipartite", "adjacent", "random"]
@@ -33,6 +33,13 @@ class MergeConfig:
         object.__setattr__(self, "r", check_rate(self.r))
         _check_choice("metric", self.metric, get_args(Metric))
         _check_choice("matching", self.matching, get_args(Matching))
+        if isinstance(self.r, Schedule):
+            for name in self.r.matchings:
+                _check_choice("a block's matching", name, ("", *get_args(Matching)))
+            for name in self.r.metrics:
+                _check_choice("a block's metric", name, ("", *get_args(Metric)))
+        if isinstance(self.r, SimilarityThreshold) and self.matching == "random":
+            raise ValueError("random pairs have no similarity: a SimilarityThreshold takes another matching")
         for name in ("prop_attn", "unmerge"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -63,16 +70,16 @@ def _rate_to_plain(rate: Rate) -> Any:
     if isinstance(rate, tuple):
         return {"r": rate[0], "inflection": rate[1]}
     if isinstance(rate, Schedule):
-        return {**asdict(rate), "blocks": list(rate.blocks), "before": list(rate.before)}
-    if isinstance(rate, ComputeTarget):
-        return {"macs_cut": rate.macs_cut, "shape": rate.shape}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(rate).items()}
+    if isinstance(rate, ComputeTarget | SimilarityThreshold):
+        return asdict(rate)
     return rate
 
 
 def _rate_from_plain(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    for kind, needed in ((Schedule, "blocks"), (ComputeTarget, "macs_cut")):
+    for kind, needed in ((Schedule, "blocks"), (ComputeTarget, "macs_cut"), (SimilarityThreshold, "threshold")):
         if needed in value:
             names = {field.name for field in fields(kind)}
             if unknown := sorted(set(value) - names):

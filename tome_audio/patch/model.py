@@ -24,7 +24,7 @@ class PatchedModel(Swapped):
 
     @property
     def r(self) -> Rate:
-        """What merges: int, list per block, (r, inflection), `Schedule` or `ComputeTarget`."""
+        """What merges: int, list per block, (r, inflection), `Schedule`, `ComputeTarget` or `SimilarityThreshold`."""
         return merge_config(self).r  # type: ignore[arg-type]
 
     @r.setter
@@ -70,6 +70,7 @@ def set_r(model: nn.Module, r: Rate) -> None:
         check_depth(r, blocks.depth)
     for blocks in lists:
         blocks.__dict__["config"] = replace(blocks.config, r=r)
+        blocks.record_metrics()
 
 
 @contextmanager

@@ -16,8 +16,9 @@ _request = threading.local()
 
 
 def add_recorder(module: nn.Module) -> None:
-    """Let `record` see the outputs of this module."""
-    module.register_forward_hook(_hand_over)
+    """Let `record` see the outputs of this module; once is enough."""
+    if not any(is_recorder(hook) for hook in module._forward_hooks.values()):
+        module.register_forward_hook(_hand_over)
 
 
 def remove_recorder(module: nn.Module) -> None:
@@ -43,12 +44,13 @@ def record(module: nn.Module, function: Callable[..., Tensor], *args: Any, **kwa
         result = function(*args, **kwargs)
     finally:
         _request.outputs = None
-    if not outputs or outputs[0][0] is not module:
+    seen = next((output for source, output in outputs if source is module), None)
+    if seen is None:
         raise RuntimeError(
             "attention did not run the projection that holds its keys and values (was it wrapped, fused or replaced "
             'after apply_patch?); call apply_patch again, or use metric="hidden"'
         )
-    return result, outputs[0][1]
+    return result, seen
 
 
 def _hand_over(module: nn.Module, args: Any, output: Tensor) -> None:

@@ -14,6 +14,7 @@ from tome_audio.merge import (
     MATCHINGS,
     Amounts,
     MergePlan,
+    Schedule,
     before_matching,
     compose,
     match_each,
@@ -82,12 +83,15 @@ class MergeState:
         total, size = self.totals[index], self.sizes[index]
         if index == 0:
             x, size, total = self._merge_before(*self._drop_padding(x))
+            if self.trace is not None:
+                self.trace.tokens[0] = x.shape[1]
         elif self.config.unmerge and total is not None:
             x = take_tokens(x, total.stays)
         if self._is_cut(index, *args, **kwargs):
             return self._run_prefix(index, block, x, size, total)
         r = self.amounts.blocks[index]
-        x, metric = self._attend(block, r, x, self._bias(size, x), *args, **kwargs)
+        wanted = self._of_block("metric", index) if r > 0 else "hidden"
+        x, metric = self._attend(block, wanted, x, self._bias(size, x), *args, **kwargs)
         self.counts[index + 1] = self.counts[index]
         if r > 0:
             for plan in self._match(metric, index, size):
@@ -128,17 +132,21 @@ class MergeState:
 
     def _match(self, metric: Tensor, index: int, size: Tensor | None) -> Iterable[MergePlan]:
         """Return the plans of block `index`, to be done in order, and count what stays of each clip."""
-        seed = self.config.seed + index
+        seed, matching = self.config.seed + index, self._of_block("matching", index)
         if self.each is None or size is None:
-            match = partial(MATCHINGS[self.config.matching], n_prefix=self.n_prefix)
-            if self.config.matching == "random":
+            match = partial(MATCHINGS[matching], n_prefix=self.n_prefix)
+            if matching == "random":
                 match = partial(match, seed=seed)
             return [match_repeatedly(match, metric, self.amounts.blocks[index], size, n_prefix=self.n_prefix)]
         counts, amounts = self.counts[index], [amount.blocks[index] for amount in self.each]
         self.counts[index + 1] = [count - amount for count, amount in zip(counts, amounts, strict=True)]
-        return match_each_in_rounds(
-            self.config.matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed
-        )
+        return match_each_in_rounds(matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed)
+
+    def _of_block(self, option: str, index: int) -> str:
+        """Return the matching or metric of one block: what the schedule says of it, else the option itself."""
+        rate, layer = self.config.r, self.blocks.layers[index]
+        own = (rate.matchings if option == "matching" else rate.metrics) if isinstance(rate, Schedule) else ()
+        return (own[layer] if layer < len(own) else "") or getattr(self.config, option)
 
     def _add(self, total: MergePlan | None, plan: MergePlan) -> MergePlan | None:
         """Return the plan from the input tokens on, where somebody needs it."""
@@ -163,11 +171,11 @@ class MergeState:
         return size_bias(size if self.config.prop_attn else (size > 0).to(size.dtype), x.dtype)
 
     def _attend(
-        self, block: Any, r: int, x: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
+        self, block: Any, metric: str, x: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Return the tokens after the attention residual and the metric that says how similar they are."""
-        attend, metric = self.adapter.attend, self.config.metric
-        if metric == "hidden" or r == 0:
+        attend = self.adapter.attend
+        if metric == "hidden":
             x = attend(block, x, bias, *args, **kwargs)
             return x, x
         x, projected = record(self.adapter.projection(block, metric), attend, block, x, bias, *args, **kwargs)
@@ -180,21 +188,21 @@ class MergeState:
         self.valid = check_mask(valid, x, self.n_prefix)
         counts = self.valid.sum(1).tolist()
         if min(counts) < max(counts):
-            cut = {count: self.blocks.resolve(count, self.last_queries) for count in set(counts)}
+            cut = {count: self._resolve(count) for count in set(counts)}
             self.each, self.counts[0] = [cut[count] for count in counts], counts
             self.amounts = _most(self.each)
         return int(max(counts))
 
+    def _resolve(self, n_tokens: int) -> Amounts:
+        """Return what merges where when N = `n_tokens` enter."""
+        return self.blocks.resolve(n_tokens, self.last_queries)
+
     def _start(self, x: Tensor) -> None:
         n_tokens = x.shape[1] if self.valid is None else self._count(x, self.valid)
         if self.each is None:
-            self.amounts = self.blocks.resolve(n_tokens, self.last_queries)
+            self.amounts = self._resolve(n_tokens)
         if self.trace is not None:
-            first = n_tokens - sum(self.amounts.before)
-            if self.each is not None:
-                pairs = zip(self.counts[0], self.each, strict=True)
-                first = max(count - sum(amount.before) for count, amount in pairs)
-            self.trace.start(x.shape[0], x.shape[1], first, self.n_prefix)
+            self.trace.start(x.shape[0], x.shape[1], n_tokens, self.n_prefix)
         if torch.compiler.is_compiling():
             return  # a warning would break the graph; `describe` reports clamping for any length
         wanted = self.blocks.wanted(self.last_queries)

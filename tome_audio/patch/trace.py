@@ -32,7 +32,7 @@ class Trace:
     collected: list[Trace] | None = field(default=None, repr=False)
 
     def start(self, batch: int, n_tokens: int, first: int, n_prefix: int) -> None:
-        """Begin a pass over B clips of N = `n_tokens` tokens, `first` of them left for block 0; repeats are ignored."""
+        """Begin a pass over B clips of N = `n_tokens` tokens, `first` of them no padding; repeats are ignored."""
         if not self.tokens:
             self.batch, self.n_tokens, self.n_prefix, self.tokens = batch, n_tokens, n_prefix, [first]
             if self.collected is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tome_audio.merge import Schedule
 from tome_audio.search.divergence import Judge, Score
 from tome_audio.search.ledger import Ledger
-from tome_audio.search.moves import propose
+from tome_audio.search.moves import Choices, propose
 from tome_audio.search.space import Gain, Space
 
 FIT_PARTS = (0, 1, 2)
@@ -60,12 +60,12 @@ class Bench:
 
 @dataclass(frozen=True)
 class Goal:
-    """What one search is for: the least gain, how it is counted, and where merging before the first block may join."""
+    """What one search is for: the least gain, how it is counted, and the names it may choose from."""
 
     target: float
     gain: Gain
     space: Space
-    before_matchings: tuple[str, ...]
+    choices: Choices
 
     def is_met(self, schedule: Schedule) -> bool:
         """Return whether the schedule gains enough."""
@@ -75,7 +75,8 @@ class Goal:
 def name_of(schedule: Schedule) -> str:
     """Return the numbers of a schedule as text."""
     before, blocks = (",".join(map(str, numbers)) for numbers in (schedule.before, schedule.blocks))
-    return f"{schedule.before_matching} {before}|{blocks}"
+    own = [",".join(names) for names in (schedule.matchings, schedule.metrics) if names]
+    return " ".join([f"{schedule.before_matching} {before}|{blocks}", *own])
 
 
 def climb(bench: Bench, goal: Goal, starts: Iterable[Schedule], budget: int, rng: random.Random) -> list[Schedule]:
@@ -95,7 +96,7 @@ def climb(bench: Bench, goal: Goal, starts: Iterable[Schedule], budget: int, rng
     idle = 0
     while bench.spent < until and idle < _IDLE:
         parent = best[min(int(rng.expovariate(0.9)), len(best) - 1)][1]
-        child = propose(parent, goal.target, goal.space, goal.gain, rng, goal.before_matchings)
+        child = propose(parent, goal.target, goal.space, goal.gain, rng, goal.choices)
         if child is None or bench.is_known(child):
             idle += 1
             continue

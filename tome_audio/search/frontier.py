@@ -19,6 +19,7 @@ from tome_audio.patch.model import set_r
 from tome_audio.search.climb import FIT_PARTS, HELD_OUT, Bench, Goal, choose, climb, name_of
 from tome_audio.search.divergence import Judge
 from tome_audio.search.ledger import Ledger
+from tome_audio.search.moves import Choices
 from tome_audio.search.space import Draft, Gain, reach, space_of
 from tome_audio.search.speed import Stopwatch, fit_speed, timed_schedules
 
@@ -28,6 +29,8 @@ FEWEST_CLIPS = 16
 _BACK = 0.4  # of the budget goes into the way back, from the largest target to the smallest
 _SPEED_TRIES = 3
 _SLACK = 0.99
+_OF_THE_SEARCH = ("unit", "budget", "before_matchings", "block_matchings", "block_metrics")
+"""Options on which the score of a schedule does not depend."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class FitOptions:
         metric: what similarity is measured on in the blocks.
         matching: which tokens may merge in the blocks.
         before_matchings: which tokens may merge before the first block, to choose from.
+        block_matchings: matchings that single blocks may take instead of `matching`.
+        block_metrics: metrics that single blocks may take instead of `metric`.
         budget: passes over the fitted clips per target; those of small targets take longest.
         batch_size: clips per forward pass, at most.
         seed: of the draw of clips that are held out, and of the search.
@@ -54,6 +59,8 @@ class FitOptions:
     metric: Metric = "key"
     matching: Matching = "bipartite"
     before_matchings: tuple[str, ...] = ("adjacent", "bipartite")
+    block_matchings: tuple[Matching, ...] = ()
+    block_metrics: tuple[Metric, ...] = ()
     budget: int = 150
     batch_size: int = 64
     seed: int = 0
@@ -158,7 +165,7 @@ class _Run:
         settings = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in ((field.name, getattr(options, field.name)) for field in fields(options))
-            if name not in ("unit", "budget", "before_matchings")  # a score does not depend on these
+            if name not in _OF_THE_SEARCH
         }
         ledger.open({**settings, "n_clips": len(inputs)}, judge.summary())
         self.n_clips = len(inputs)
@@ -192,7 +199,9 @@ class _Run:
         self.bench.ledger.save()
 
     def _goal(self, target: float) -> Goal:
-        return Goal(self.aims[target], self.gain, self.space, self.options.before_matchings)
+        options = self.options
+        choices = Choices(options.before_matchings, options.block_matchings, options.block_metrics)
+        return Goal(self.aims[target], self.gain, self.space, choices)
 
     def _starts(self, target: float, goal: Goal, rng: random.Random) -> list[Schedule]:
         """Return what was found before for this target, its neighbours' best and the shapes, brought to the target."""

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tome_audio.merge import Schedule
 from tome_audio.search.space import Draft, Gain, Space, reach
 
 MOST_ROUNDS = 4
+_RENAMING = 0.2
 
 Move = Callable[[Draft, Space, random.Random], int | None]
 """Changes a draft in place and returns the number that should keep its new value, None where any may change."""
 
 
+@dataclass(frozen=True)
+class Choices:
+    """Names to choose from: the matching before the first block, and what single blocks may have of their own."""
+
+    before_matchings: tuple[str, ...] = ("adjacent",)
+    block_matchings: tuple[str, ...] = ()
+    block_metrics: tuple[str, ...] = ()
+
+
 def propose(
-    schedule: Schedule, target: float, space: Space, gain: Gain, rng: random.Random, before_matchings: tuple[str, ...]
+    schedule: Schedule, target: float, space: Space, gain: Gain, rng: random.Random, choices: Choices
 ) -> Schedule | None:
     """Return a neighbour of the schedule at the target; None where the step led nowhere.
 
@@ -25,15 +36,32 @@ def propose(
         space: of the model.
         gain: what counts.
         rng: the source of chance.
-        before_matchings: the matchings to choose from before the first block.
+        choices: names to choose from.
     """
     draft = Draft.of(schedule, space)
+    if (choices.block_matchings or choices.block_metrics) and rng.random() < _RENAMING:
+        return _rename(draft, choices, space, rng)
     move = rng.choices(_MOVES, _WEIGHTS)[0]
     kept = move(draft, space, rng)
-    if draft.n_rounds and len(before_matchings) > 1 and rng.random() < 0.08:
-        others = [name for name in before_matchings if name != draft.matching]
+    if draft.n_rounds and len(choices.before_matchings) > 1 and rng.random() < 0.08:
+        others = [name for name in choices.before_matchings if name != draft.matching]
         draft.matching = rng.choice(others)
     return reach(draft, target, space, gain, rng, kept)
+
+
+def _rename(draft: Draft, choices: Choices, space: Space, rng: random.Random) -> Schedule | None:
+    """Give one block that merges another matching or metric, or take its own away; the numbers stay."""
+    merging = [i for i, r in enumerate(draft.values[draft.n_rounds :]) if r]
+    kinds = [
+        (own, names)
+        for own, names in ((draft.matchings, choices.block_matchings), (draft.metrics, choices.block_metrics))
+        if names
+    ]
+    if not merging:
+        return None
+    (own, names), i = rng.choice(kinds), rng.choice(merging)
+    own[i] = rng.choice([name for name in ("", *names) if name != own.get(i, "")])
+    return space.canonical(draft.schedule())
 
 
 def _resize(draft: Draft, space: Space, rng: random.Random) -> int | None:

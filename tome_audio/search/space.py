@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +45,19 @@ class Space:
         return macs_cut(amounts, self.n_tokens, self.costs, last_queries=queries)
 
     def canonical(self, schedule: Schedule) -> Schedule:
-        """Return the one way to write what really merges: no round of 0, no 0 at the end of the blocks."""
+        """Return the one way to write what really merges: no round of 0, no 0 at the end, no names for nothing."""
         amounts = self.amounts(schedule)
         blocks = list(amounts.blocks)
         while blocks and blocks[-1] == 0:
             blocks.pop()
         before = tuple(r for r in amounts.before if r)
-        return Schedule(tuple(blocks), before, schedule.before_matching if before else "adjacent")
+        return Schedule(
+            tuple(blocks),
+            before,
+            schedule.before_matching if before else "adjacent",
+            matchings=_names(schedule.matchings, blocks),
+            metrics=_names(schedule.metrics, blocks),
+        )
 
     def harshest(self) -> Schedule:
         """Return the schedule that leaves one token behind the prefix before the first block."""
@@ -81,25 +87,36 @@ def space_of(model: nn.Module, inputs: Tensor) -> Space:
 
 @dataclass
 class Draft:
-    """A schedule as one list of numbers that may be changed: those of the rounds, then those of the blocks."""
+    """A schedule as one list of numbers that may be changed: those of the rounds, then those of the blocks.
+
+    `matchings` and `metrics` name what blocks have of their own, by their number.
+    """
 
     values: list[int]
     n_rounds: int
     matching: str
+    matchings: dict[int, str] = field(default_factory=dict)
+    metrics: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, schedule: Schedule, space: Space) -> Draft:
         """Return the draft of a schedule, with a number for each block that can merge."""
         blocks = [*schedule.blocks, *(0,) * len(space.costs)][: space.n_merging]
-        return cls([*schedule.before, *blocks], len(schedule.before), schedule.before_matching)
+        own = (dict(enumerate(names)) for names in (schedule.matchings, schedule.metrics))
+        return cls([*schedule.before, *blocks], len(schedule.before), schedule.before_matching, *own)
 
     def schedule(self) -> Schedule:
         """Return the schedule of these numbers."""
-        return Schedule(tuple(self.values[self.n_rounds :]), tuple(self.values[: self.n_rounds]), self.matching)
+        blocks = tuple(self.values[self.n_rounds :])
+        named = ([names.get(i, "") for i in range(len(blocks))] for names in (self.matchings, self.metrics))
+        matchings, metrics = (_names(names, blocks) for names in named)
+        return Schedule(
+            blocks, tuple(self.values[: self.n_rounds]), self.matching, matchings=matchings, metrics=metrics
+        )
 
     def with_values(self, values: Sequence[int]) -> Draft:
         """Return a draft with other numbers."""
-        return Draft(list(values), self.n_rounds, self.matching)
+        return Draft(list(values), self.n_rounds, self.matching, self.matchings, self.metrics)
 
 
 def reach(
@@ -145,6 +162,14 @@ def reach(
     for i in order:
         values[i] = least(values, i, 0, values[i])
     return space.canonical(draft.with_values(values).schedule())
+
+
+def _names(names: Sequence[str], blocks: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of the blocks that merge, "" for the others and nothing after the last of them."""
+    kept = [name if r else "" for name, r in zip(names, blocks, strict=False)]
+    while kept and not kept[-1]:
+        kept.pop()
+    return tuple(kept)
 
 
 def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
