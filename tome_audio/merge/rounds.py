@@ -13,7 +13,13 @@ from tome_audio.merge.schedule import max_r
 
 
 def match_repeatedly(
-    match: Callable[[Tensor, int], MergePlan], metric: Tensor, r: int, size: Tensor | None = None, *, n_prefix: int = 0
+    match: Callable[..., MergePlan],
+    metric: Tensor,
+    r: int,
+    size: Tensor | None = None,
+    *,
+    n_prefix: int = 0,
+    sized: bool = False,
 ) -> MergePlan:
     """Match r tokens by as many matchings as it takes; each of them sees the size-weighted mean of the one before.
 
@@ -23,6 +29,7 @@ def match_repeatedly(
         r: how many of the N tokens go away, N - P - 1 at most.
         size: how many input tokens each token stands for, (B, N); None means 1 each.
         n_prefix: P.
+        sized: `match` also takes the sizes (B, N), as `size`.
 
     Raises:
         ValueError: if r is more than N - P - 1 (or negative).
@@ -30,11 +37,11 @@ def match_repeatedly(
     n_tokens = metric.shape[1]
     if not 0 <= r <= max(0, n_tokens - n_prefix - 1):
         raise ValueError(f"r={r} cannot be merged: of {n_tokens} tokens with {n_prefix} prefix tokens one must stay")
-    plan = match(metric, min(r, max_r(n_tokens, n_prefix)))
+    plan = match(metric, min(r, max_r(n_tokens, n_prefix)), **({"size": size} if sized else {}))
     step = plan
     while (left := r - (n_tokens - plan.n_out)) > 0:
         metric, size = merge_tokens(step, metric.detach(), size)
-        step = match(metric, min(left, max_r(plan.n_out, n_prefix)))
+        step = match(metric, min(left, max_r(plan.n_out, n_prefix)), **({"size": size} if sized else {}))
         plan = compose(plan, step)
     return plan
 
@@ -66,7 +73,7 @@ def match_each_in_rounds(
     left, now = list(r), list(counts)
     while True:
         amounts = [min(amount, max_r(count, n_prefix)) for amount, count in zip(left, now, strict=True)]
-        plan = match_each(matching, metric, amounts, now, n_prefix=n_prefix, seed=seed)
+        plan = match_each(matching, metric, amounts, now, n_prefix=n_prefix, seed=seed, size=size)
         yield plan
         left = [amount - done for amount, done in zip(left, amounts, strict=True)]
         now = [count - done for count, done in zip(now, amounts, strict=True)]

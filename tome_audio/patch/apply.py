@@ -29,7 +29,7 @@ def apply_patch(
     r: Rate = 0,
     *,
     metric: Metric = "key",
-    matching: Matching = "bipartite",
+    matching: Matching | str = "bipartite",
     prop_attn: bool = True,
     unmerge: bool = False,
     n_prefix: int | None = None,
@@ -47,7 +47,8 @@ def apply_patch(
             merge before the first block; a `ComputeTarget`, which says how many times fewer MACs are wanted; or a
             `SimilarityThreshold`, which merges what is similar enough.
         metric: what similarity is measured on: attention keys, values, or the hidden state after attention.
-        matching: "bipartite" (Bolya et al. 2023), "adjacent" (neighbours only) or "random" (a control).
+        matching: "bipartite" (Bolya et al. 2023), "adjacent" (neighbours only), "ward" (small tokens first where they
+            are as similar), "random" (a control), or a name given to `tome_audio.merge.register_matching`.
         prop_attn: add log(size) to the attention scores, so that a merged token weighs as much as its parts.
         unmerge: every block gives back all N tokens, so that features stay dense (`forward_intermediates`, masks per
             frame); costs two copies per block.

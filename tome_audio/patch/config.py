@@ -6,10 +6,12 @@ import operator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from tome_audio.merge import ComputeTarget, Rate, Schedule, SimilarityThreshold, check_rate
+from tome_audio.merge import MATCHINGS, ComputeTarget, Rate, Schedule, SimilarityThreshold, check_rate
 
 Metric = Literal["key", "value", "hidden"]
-Matching = Literal["bipartite", "adjacent", "random"]
+Matching = Literal["bipartite", "adjacent", "ward", "random"]
+"""Matchings of this package; `register_matching` adds others."""
+_BY_COSINE = ("bipartite", "adjacent")
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class MergeConfig:
 
     r: Rate = 0
     metric: Metric = "key"
-    matching: Matching = "bipartite"
+    matching: Matching | str = "bipartite"
     prop_attn: bool = True
     unmerge: bool = False
     n_prefix: int | None = None
@@ -32,14 +34,17 @@ class MergeConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "r", check_rate(self.r))
         _check_choice("metric", self.metric, get_args(Metric))
-        _check_choice("matching", self.matching, get_args(Matching))
+        _check_choice("matching", self.matching, tuple(MATCHINGS))
         if isinstance(self.r, Schedule):
             for name in self.r.matchings:
-                _check_choice("a block's matching", name, ("", *get_args(Matching)))
+                _check_choice("a block's matching", name, ("", *MATCHINGS))
             for name in self.r.metrics:
                 _check_choice("a block's metric", name, ("", *get_args(Metric)))
-        if isinstance(self.r, SimilarityThreshold) and self.matching == "random":
-            raise ValueError("random pairs have no similarity: a SimilarityThreshold takes another matching")
+        if isinstance(self.r, SimilarityThreshold) and self.matching not in _BY_COSINE:
+            raise ValueError(
+                f"{self.matching} pairs have no similarity to compare: a SimilarityThreshold takes another matching, "
+                f"{' or '.join(_BY_COSINE)}"
+            )
         for name in ("prop_attn", "unmerge"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")

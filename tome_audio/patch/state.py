@@ -24,6 +24,7 @@ from tome_audio.merge import (
     pack_plan,
     size_bias,
     take_tokens,
+    takes_size,
     unmerge_tokens,
 )
 from tome_audio.patch.padding import check_mask, current_mask
@@ -137,7 +138,8 @@ class MergeState:
             match = partial(MATCHINGS[matching], n_prefix=self.n_prefix)
             if matching == "random":
                 match = partial(match, seed=seed)
-            return [match_repeatedly(match, metric, self.amounts.blocks[index], size, n_prefix=self.n_prefix)]
+            r, sized = self.amounts.blocks[index], takes_size(matching)
+            return [match_repeatedly(match, metric, r, size, n_prefix=self.n_prefix, sized=sized)]
         counts, amounts = self.counts[index], [amount.blocks[index] for amount in self.each]
         self.counts[index + 1] = [count - amount for count, amount in zip(counts, amounts, strict=True)]
         return match_each_in_rounds(matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed)
