@@ -188,7 +188,7 @@ def test_batched_by_vmap():
     assert torch.equal(batched, torch.stack([merge_tokens(plan, t)[0] for t in x]))
 
 
-@pytest.mark.parametrize("matching", ["adjacent", "random"])
+@pytest.mark.parametrize("matching", ["adjacent", "ward", "random"])
 @torch.no_grad()
 def test_compiled_models_follow_the_batch_and_r(vit, matching):
     apply_patch(vit, [2, 1, 2], matching=matching)

@@ -34,7 +34,7 @@ def run(model, x, valid=None):
         return logits(model(x))
 
 
-@pytest.mark.parametrize("matching", ["bipartite", "adjacent", "random"])
+@pytest.mark.parametrize("matching", ["bipartite", "adjacent", "ward", "random"])
 @pytest.mark.parametrize("rate", RATES, ids=str)
 @pytest.mark.parametrize("name", SERVED)
 def test_a_batch_gives_each_clip_what_it_gets_alone(name, rate, matching):
