@@ -5,8 +5,8 @@
 
 Needs the real data (`TOME_AUDIO_DATA`). KWT-1 is scored on spoken clips of `speech_commands/split.csv`: rules and their
 constants are chosen on `train` speakers, judged on `valid` and `test` speakers. Another model is scored on the clips of
---data in the same way. Of rules that differ in numbers only, the one that was best on the first is judged. The logits
-are kept beside the table (`.part.pt`), so a run that was stopped goes on.
+--data in the same way. Of rules that differ in numbers only, the one that was best on the first stands for all; the
+--judged best of these are judged, if they were better than the default. The logits are kept beside the table (`.part.pt`), so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--choose", type=int, default=384, help="clips to choose on, at most")
     parser.add_argument("--judge", type=int, default=1000, help="clips to judge on, at most")
+    parser.add_argument("--judged", type=int, default=30, help="rules to judge, at most")
     args = parser.parse_args()
     loaded, rates = load_model(args.model), parse_rates(args.rates)
     table, facts = pd.DataFrame(), {}
@@ -111,8 +112,10 @@ def main() -> None:
         lab = Lab(loaded.model, inputs)
         rules = rules_for(lab, rates)
         if part == "judge":
-            names = {DEFAULT.name, *best_of_ideas(table)}
-            rules = [(rule, some) for rule, some in rules if rule.name in names]
+            found = best_of_ideas(table)
+            better = [name for name in sorted(found, key=found.__getitem__) if found[name] < 1][: args.judged]
+            by_name = {rule.name: (rule, some) for rule, some in rules}
+            rules = [by_name[name] for name in (DEFAULT.name, *better)]
         keep = args.out.with_suffix(f".{part}.part.pt")
         table = pd.concat([table, score(lab, target, run_rules(lab, rules, keep), rules, part)])
         facts[f"unmerged_accuracy_{part}"] = 100 * (lab.base.argmax(-1) == target).double().mean().item()

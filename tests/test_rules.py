@@ -16,10 +16,11 @@ from tome_audio.patch import apply_patch
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import rules
 from merging.catalogue import DEFAULT, before_blocks, in_blocks
-from merging.figure import chosen, draw, idea
+from merging.figure import best_of_ideas, chosen, draw, idea, summary
 from merging.lab import Lab
 from merging.steps import repeated
 from merging.view import View
+from rules_figure import to_markdown
 
 from tome_audio.merge import ComputeTarget, Schedule
 
@@ -91,13 +92,30 @@ def test_names_are_unique_and_numbers_are_no_part_of_an_idea():
     assert idea("cosine / sizes^0.3") == idea("cosine / sizes^1") == "cosine / sizes^…"
 
 
-def test_constants_are_chosen_on_the_other_part():
-    def row(part, rule, root_kl):
-        diff = {"root_kl_diff": root_kl - 1.0, "root_kl_diff_se": 0.01}
-        return {"part": part, "rule": rule, "group": "g", "r": "8", "macs_cut": 2.0, "root_kl": root_kl, **diff}
+def table_of(*rows):
+    out = []
+    for part, rule, root_kl in rows:
+        diff = {"root_kl_diff": root_kl - 1.0, "root_kl_diff_se": 0.06, "agreement_diff": 0.5, "lost_diff": 0.0}
+        out.append({"part": part, "rule": rule, "group": "g", "r": "8", "macs_cut": 2.0, "root_kl": root_kl, **diff})
+    return pd.DataFrame(out)
 
-    table = pd.DataFrame(
-        [row("choose", "a 1", 0.8), row("choose", "a 2", 0.9), row("judge", "a 1", 1.2), row("judge", "a 2", 0.5)]
-    )
-    assert chosen(table)["rule"].tolist() == ["a 1"]
-    assert draw({"m": chosen(table)}).axes[0].get_yticklabels()[0].get_text() == "a 1"
+
+def test_constants_are_chosen_on_the_other_part():
+    table = table_of(("choose", "a 1", 0.8), ("choose", "a 2", 0.9), ("judge", "a 1", 1.2), ("judge", "a 2", 0.5))
+    assert best_of_ideas(table) == {"a 1": pytest.approx(0.8)}
+    (row,) = chosen(table).to_dict("records")
+    assert (row["rule"], row["part"], row["ratio"]) == ("a 1", "judge", pytest.approx(1.2))
+    (row,) = summary(chosen(table)).to_dict("records")
+    assert row["percent"] == pytest.approx(20) and (row["better"], row["worse"], row["schedules"]) == (0, 1, 1)
+    assert [label.get_text() for label in draw({"m": chosen(table)}).axes[0].get_yticklabels()] == ["a 1"]
+
+
+def test_what_was_not_judged_is_shown_as_such():
+    table = table_of(("choose", "b", 1.5), ("choose", "a 1", 0.95), ("judge", "a 1", 0.97))
+    rows = chosen(table)
+    assert dict(zip(rows["rule"], rows["part"], strict=True)) == {"b": "choose", "a 1": "judge"}
+    assert [label.get_text() for label in draw({"m": rows}).axes[0].get_yticklabels()] == ["a 1", "b †"]
+    assert to_markdown({"m": rows}).splitlines()[-2:] == [
+        "| g | b |  | +50 % (0, 1 of 1) † |  |",
+        "| g | a … | a 1 | -3 % (0, 0 of 1) | +0.50 |",
+    ]

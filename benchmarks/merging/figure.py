@@ -1,4 +1,4 @@
-"""What each rule does to the answers, beside the default: a picture of the tables that `rules.py` writes."""
+"""What each rule does to the answers, beside the default: tables of `rules.py` in short, and as a picture."""
 
 from __future__ import annotations
 
@@ -13,25 +13,43 @@ from matplotlib.figure import Figure
 _LIMIT = 60
 
 
-def best_of_ideas(table: pd.DataFrame) -> list[str]:
+def best_of_ideas(table: pd.DataFrame) -> dict[str, float]:
     """Return the rules that were best on the clips to choose on, one of those that differ in numbers only.
 
-    Best is the lowest mean over schedules of the mean root divergence, as a part of the default's.
+    Best is the lowest mean over schedules of the mean root divergence, as a part of the default's: the value here.
     """
     table = table.assign(idea=[idea(name) for name in table["rule"]], ratio=_ratio(table))
     means = table[table["part"] == "choose"].groupby(["group", "idea", "rule"])["ratio"].mean().reset_index()
-    return means.loc[means.groupby(["group", "idea"])["ratio"].idxmin(), "rule"].tolist()
+    best = means.loc[means.groupby(["group", "idea"])["ratio"].idxmin()]
+    return dict(zip(best["rule"], best["ratio"], strict=True))
 
 
 def chosen(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the judging clips, of the best rule of each idea."""
-    judged = (table["part"] == "judge") & table["rule"].isin(best_of_ideas(table))
-    return table.assign(ratio=_ratio(table))[judged]
+    """Return the rows of the best rule of each idea: those of the judging clips, or of the others where not judged."""
+    rows = table.assign(ratio=_ratio(table))[table["rule"].isin(list(best_of_ideas(table)))]
+    judged = set(rows.loc[rows["part"] == "judge", "rule"])
+    return rows[(rows["part"] == "judge") | ~rows["rule"].isin(judged)]
 
 
 def idea(rule: str) -> str:
     """Return the name of a rule without its numbers."""
     return re.sub(r"\d+(\.\d+)?%?", "…", rule)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per rule: the means over schedules of its differences from the default, and how many are sure.
+
+    `percent` is that of the root divergence; `better` and `worse` count schedules more than two standard errors away.
+    """
+    sure = table["root_kl_diff"].abs() > 2 * table["root_kl_diff_se"]
+    table = table.assign(
+        percent=100 * (table["ratio"] - 1),
+        better=sure & (table["root_kl_diff"] < 0),
+        worse=sure & (table["root_kl_diff"] > 0),
+    )
+    what = {"part": "first", "percent": "mean", "better": "sum", "worse": "sum", "r": "count"}
+    whole = table.groupby(["group", "rule"], sort=False).agg({**what, "agreement_diff": "mean", "lost_diff": "mean"})
+    return whole.rename(columns={"r": "schedules"}).reset_index()
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -45,7 +63,7 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axes.set_title(name, fontsize=10)
     figure.suptitle(
         "Root divergence from the unmerged model, % against the default on the same clips\n"
-        "(blue: nearer; grey number: within two standard errors)",
+        "(blue: nearer; grey number: within two standard errors; †: not judged, shown on the clips to choose on)",
         fontsize=11,
     )
     return figure
@@ -62,7 +80,8 @@ def _panel(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
         axes.text(place[1], place[0], f"{percent:+.0f}", ha="center", va="center", fontsize=6.5, color=colour)
     axes.imshow(grid, cmap="RdBu_r", vmin=-_LIMIT, vmax=_LIMIT, aspect="auto")
     axes.set_xticks(range(len(rates)), [f"{rate}" for rate in rates], fontsize=7, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names, fontsize=7)
+    judged = set(table.loc[table["part"] == "judge", "rule"])
+    axes.set_yticks(range(len(names)), [name if name in judged else f"{name} †" for name in names], fontsize=7)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     groups = [table.loc[table["rule"] == name, "group"].iloc[0] for name in names]
