@@ -6,7 +6,8 @@
 Needs the real data (`TOME_AUDIO_DATA`). KWT-1 is scored on spoken clips of `speech_commands/split.csv`: rules and their
 constants are chosen on `train` speakers, judged on `valid` and `test` speakers. Another model is scored on the clips of
 --data in the same way. Of rules that differ in numbers only, the one that was best on the first stands for all; the
---judged best of these are judged, if they were better than the default. The logits are kept beside the table (`.part.pt`), so a run that was stopped goes on.
+--judged best of these are judged, if they were better than the default. The logits are kept beside the table
+(`.part.pt`), so a run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -149,4 +149,6 @@ def _harmonic(weight: Tensor) -> Tensor:
 
 
 def _squared(x: Tensor) -> Tensor:
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
+    """Return the squared distances of all pairs."""
+    norms = x.square().sum(-1)
+    return (norms[:, :, None] + norms[:, None] - 2 * x @ x.mT).clamp(min=0)

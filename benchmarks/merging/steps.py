@@ -154,8 +154,9 @@ def repeated(step: Step) -> Step:
 
 
 def _best_pairs(scores: Tensor, a: Tensor, b: Tensor, r: int) -> Pairs:
-    rows = torch.arange(len(scores))[:, None, None]
-    best, partner = scores[rows, a[:, :, None], b[:, None]].max(-1)
+    n_b = b.shape[1]
+    rows = scores.gather(1, a[:, :, None].expand(-1, -1, scores.shape[2]))
+    best, partner = rows.gather(2, b[:, None].expand(-1, a.shape[1], n_b)).max(-1)
     chosen = best.argsort(dim=1, descending=True, stable=True)[:, :r]
     return a.gather(1, chosen), b.gather(1, partner.gather(1, chosen))
 

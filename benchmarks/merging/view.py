@@ -11,9 +11,8 @@ from torch import Tensor
 
 def merge(transfer: Tensor, x: Tensor, size: Tensor) -> Tensor:
     """Return the size-weighted means (B, M, ...) of tokens x (B, N, ...); `transfer` (B, M, N) holds their shares."""
-    weights = transfer * size[:, None]
-    weights = weights / weights.sum(-1, keepdim=True)
-    return (weights @ x.flatten(2)).unflatten(2, x.shape[2:])
+    total = transfer @ size[..., None]
+    return ((transfer @ (size[..., None] * x.flatten(2))) / total).unflatten(2, x.shape[2:])
 
 
 class View:
