@@ -6,7 +6,7 @@
 Needs the real data (`TOME_AUDIO_DATA`). KWT-1 is scored on spoken clips of `speech_commands/split.csv`: rules and their
 constants are chosen on `train` speakers, judged on `valid` and `test` speakers. Another model is scored on the clips of
 --data in the same way. Of rules that differ in numbers only, the one that was best on the first stands for all; the
---judged best of these are judged, if they were better than the default. The logits are kept beside the table
+--judged best of these in each group are judged, if they were better than the default. The logits are kept beside the table
 (`.part.pt`), so a run that was stopped goes on.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -96,6 +97,19 @@ def rules_for(lab: Lab, rates: list[Rate]) -> list[tuple[Rule, list[Rate]]]:
     return rules + [(rule, early) for rule in before_blocks(bands)]
 
 
+def worth_judging(
+    table: pd.DataFrame, rules: list[tuple[Rule, list[Rate]]], most: int
+) -> list[tuple[Rule, list[Rate]]]:
+    """Return the default and the best rules of each group, of those that were better than it on the clips to choose on."""
+    found, groups = best_of_ideas(table), Counter[str]()
+    kept = [(rule, rates) for rule, rates in rules if rule.name == DEFAULT.name]
+    for rule, rates in sorted(rules, key=lambda item: found.get(item[0].name, 1.0)):
+        if found.get(rule.name, 1.0) < 1 and groups[rule.group] < most:
+            groups[rule.group] += 1
+            kept.append((rule, rates))
+    return kept
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -104,7 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--choose", type=int, default=384, help="clips to choose on, at most")
     parser.add_argument("--judge", type=int, default=1000, help="clips to judge on, at most")
-    parser.add_argument("--judged", type=int, default=30, help="rules to judge, at most")
+    parser.add_argument("--judged", type=int, default=3, help="rules to judge of each group, at most")
     args = parser.parse_args()
     loaded, rates = load_model(args.model), parse_rates(args.rates)
     table, facts = pd.DataFrame(), {}
@@ -113,10 +127,7 @@ def main() -> None:
         lab = Lab(loaded.model, inputs)
         rules = rules_for(lab, rates)
         if part == "judge":
-            found = best_of_ideas(table)
-            better = [name for name in sorted(found, key=found.__getitem__) if found[name] < 1][: args.judged]
-            by_name = {rule.name: (rule, some) for rule, some in rules}
-            rules = [by_name[name] for name in (DEFAULT.name, *better)]
+            rules = worth_judging(table, rules, args.judged)
         keep = args.out.with_suffix(f".{part}.part.pt")
         table = pd.concat([table, score(lab, target, run_rules(lab, rules, keep), rules, part)])
         facts[f"unmerged_accuracy_{part}"] = 100 * (lab.base.argmax(-1) == target).double().mean().item()
