@@ -6,8 +6,8 @@
 Needs the real data (`TOME_AUDIO_DATA`). KWT-1 is scored on spoken clips of `speech_commands/split.csv`: rules and their
 constants are chosen on `train` speakers, judged on `valid` and `test` speakers. Another model is scored on the clips of
 --data in the same way. Of rules that differ in numbers only, the one that was best on the first stands for all; the
---judged best of these in each group are judged, if they were better than the default. The logits are kept beside the table
-(`.part.pt`), so a run that was stopped goes on.
+--judged best of these in each group are judged, if they were better than the default. The logits are kept beside the
+table (`.part.pt`), so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def rules_for(lab: Lab, rates: list[Rate]) -> list[tuple[Rule, list[Rate]]]:
 def worth_judging(
     table: pd.DataFrame, rules: list[tuple[Rule, list[Rate]]], most: int
 ) -> list[tuple[Rule, list[Rate]]]:
-    """Return the default and the best rules of each group, of those that were better than it on the clips to choose on."""
+    """Return the default and the best rules of each group, of those that beat it on the clips to choose on."""
     found, groups = best_of_ideas(table), Counter[str]()
     kept = [(rule, rates) for rule, rates in rules if rule.name == DEFAULT.name]
     for rule, rates in sorted(rules, key=lambda item: found.get(item[0].name, 1.0)):
