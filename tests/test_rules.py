@@ -53,6 +53,29 @@ def test_the_default_is_what_a_patched_model_does(build, rate):
     torch.testing.assert_close(Lab(model, x, batch_size=2).answers(rate, DEFAULT), wanted, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("build", [small_kwt, small_ast])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cosine of value", {"metric": "value"}),
+        ("within 1 tokens", {"matching": "adjacent"}),
+        ("Ward of hidden cosines^0.5", {"matching": "ward", "metric": "hidden"}),
+        ("r in 3 rounds", {"rounds": 3}),
+        ("Ward of hidden cosines^0.5, in 4 rounds", {"matching": "ward", "metric": "hidden", "rounds": 4}),
+    ],
+)
+def test_options_of_the_package_are_the_rules_of_that_name(build, name, options):
+    model, x = build()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    rate = Schedule((6, 3, 2), (2,))
+    patched = apply_patch(copy.deepcopy(model), rate, **options)
+    with torch.inference_mode():
+        wanted = patched(x)
+    rule = next(rule for rule in ALL if rule.name == name)
+    torch.testing.assert_close(Lab(model, x).answers(rate, rule), wanted, atol=2e-5, rtol=2e-5)
+
+
 @pytest.mark.parametrize("rule", ALL, ids=lambda rule: rule.name)
 @given(n=st.integers(2, 12), share=st.floats(0, 1), seed=st.integers(0, 99))
 @settings(max_examples=8, deadline=None)

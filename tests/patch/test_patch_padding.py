@@ -47,6 +47,16 @@ def test_a_batch_gives_each_clip_what_it_gets_alone(name, rate, matching):
 
 
 @pytest.mark.parametrize("name", SERVED)
+def test_rounds_give_each_clip_what_it_gets_alone(name):
+    model, x, valid = build(name)
+    apply_patch(model, [5, 3], matching="ward", metric="hidden", rounds=3)
+    together = run(model, x, valid)
+    for clip in range(len(x)):
+        own = run(model, x[clip : clip + 1], valid[clip : clip + 1])
+        assert torch.allclose(together[clip], own[0], atol=1e-5), clip
+
+
+@pytest.mark.parametrize("name", SERVED)
 def test_what_padding_holds_does_not_matter(name):
     model, x, valid = build(name, batch=1)
     apply_patch(model, 2, prop_attn=False)

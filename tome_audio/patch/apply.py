@@ -35,6 +35,7 @@ def apply_patch(
     n_prefix: int | None = None,
     prefix_only: bool | None = None,
     seed: int = 0,
+    rounds: int = 1,
 ) -> ModelT:
     """Let the model merge tokens between attention and feed-forward of each block, in place, and return it.
 
@@ -57,6 +58,8 @@ def apply_patch(
             while tokens merge and the model's own `forward` is called and reads nothing else; `forward_features` and
             requested hidden states still get all tokens. True does so always, also with r = 0.
         seed: seed of random matching.
+        rounds: split what a block merges over so many matchings, each of which sees the merged tokens; nearer to the
+            unmerged model, for the time of the additional matchings.
 
     Raises:
         UnsupportedModelError: if no family serves the model, or a block of it cannot be split exactly.
@@ -64,7 +67,7 @@ def apply_patch(
     """
     config = MergeConfig(
         r=r, metric=metric, matching=matching, prop_attn=prop_attn, unmerge=unmerge, n_prefix=n_prefix,
-        prefix_only=prefix_only, seed=seed,
+        prefix_only=prefix_only, seed=seed, rounds=rounds,
     )  # fmt: skip
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"apply_patch needs a torch.nn.Module, got {type(model).__name__}")

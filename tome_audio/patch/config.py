@@ -30,6 +30,7 @@ class MergeConfig:
     n_prefix: int | None = None
     prefix_only: bool | None = None
     seed: int = 0
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "r", check_rate(self.r))
@@ -53,6 +54,9 @@ class MergeConfig:
         if self.n_prefix is not None:
             object.__setattr__(self, "n_prefix", _whole_number("n_prefix", self.n_prefix))
         object.__setattr__(self, "seed", _whole_number("seed", self.seed))
+        object.__setattr__(self, "rounds", _whole_number("rounds", self.rounds, least=1))
+        if isinstance(self.r, SimilarityThreshold) and self.rounds > 1:
+            raise ValueError("a SimilarityThreshold merges what is similar in one round: leave rounds out")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; an r that is no number or list is written as its parts by name."""
@@ -93,13 +97,13 @@ def _rate_from_plain(value: Any) -> Any:
     return (value.get("r"), value.get("inflection"))
 
 
-def _whole_number(name: str, value: Any) -> int:
+def _whole_number(name: str, value: Any, least: int = 0) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         number = -1
-    if isinstance(value, bool) or number < 0:
-        raise ValueError(f"{name} must be a whole number >= 0, got {value!r}")
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
     return number
 
 
