@@ -138,8 +138,8 @@ class MergeState:
             match = partial(MATCHINGS[matching], n_prefix=self.n_prefix)
             if matching == "random":
                 match = partial(match, seed=seed)
-            options = {"n_prefix": self.n_prefix, "sized": takes_size(matching), "rounds": self.config.rounds}
-            return [match_repeatedly(match, metric, self.amounts.blocks[index], size, **options)]
+            r, sized, rounds = self.amounts.blocks[index], takes_size(matching), self.config.rounds
+            return [match_repeatedly(match, metric, r, size, n_prefix=self.n_prefix, sized=sized, rounds=rounds)]
         counts, amounts = self.counts[index], [amount.blocks[index] for amount in self.each]
         self.counts[index + 1] = [count - amount for count, amount in zip(counts, amounts, strict=True)]
         return match_each_in_rounds(
