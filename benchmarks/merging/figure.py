@@ -54,6 +54,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw one panel per model: rules down, schedules across, percent more (red) or less (blue) divergence."""
+    tables = {name: table[table["group"] != "default"] for name, table in tables.items()}
     rows = {name: _order(table) for name, table in tables.items()}
     tallest = max(len(names) for names in rows.values())
     figure = Figure(figsize=(8.2 * len(tables), 1.8 + 0.235 * tallest), layout="constrained")
@@ -92,8 +93,9 @@ def _panel(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
 
 def _order(table: pd.DataFrame) -> list[str]:
     """Return the rules, groups in the order of the table, the best of each group first."""
-    rules = table[table["group"] != "default"].groupby("rule").agg(group=("group", "first"), ratio=("ratio", "mean"))
+    rules = table.groupby("rule").agg(group=("group", "first"), ratio=("ratio", "mean"))
     groups = list(dict.fromkeys(table["group"]))
+    groups.sort(key=lambda name: name.startswith("before"))
     return sorted(rules.index, key=lambda name: (groups.index(rules.at[name, "group"]), rules.at[name, "ratio"]))
 
 
