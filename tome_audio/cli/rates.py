@@ -11,16 +11,16 @@ from tome_audio.merge import AUTO, SHAPES, ComputeTarget, Rate, Schedule, check_
 _PART = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[^,\[\]()]+")
 _TARGET = re.compile(rf"(\d+(?:\.\d+)?)x(?::({'|'.join(SHAPES)}))?")
 _FILE = ".json"
-_BLOCK = re.compile(r"(\d+)([ab]?)([hkv]?)")
-_MATCHINGS = {"": "", "a": "adjacent", "b": "bipartite"}
+_BLOCK = re.compile(r"(\d+)([abw]?)([hkv]?)")
+_MATCHINGS = {"": "", "a": "adjacent", "b": "bipartite", "w": "ward"}
 _METRICS = {"": "", "h": "hidden", "k": "key", "v": "value"}
 
 
 def parse_rates(text: str) -> list[Rate]:
     """Read settings of r from text: `0,8,[45,20,12,6],[49|6,4],(8,-1),3x,fitted.json` holds seven.
 
-    Behind a `|` a block may have letters for a matching (a: adjacent, b: bipartite) and a metric (h: hidden, k: key,
-    v: value) of its own: `[49|6a,4v,2bk]`.
+    Behind a `|` a block may have letters for a matching (a: adjacent, b: bipartite, w: ward) and a metric (h: hidden,
+    k: key, v: value) of its own: `[49|6a,4v,2bk]`.
 
     Raises:
         ValueError: if the text is not a list of such settings, or a file in it holds no schedule.

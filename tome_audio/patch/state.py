@@ -24,6 +24,7 @@ from tome_audio.merge import (
     pack_plan,
     size_bias,
     take_tokens,
+    takes_size,
     unmerge_tokens,
 )
 from tome_audio.patch.padding import check_mask, current_mask
@@ -137,10 +138,13 @@ class MergeState:
             match = partial(MATCHINGS[matching], n_prefix=self.n_prefix)
             if matching == "random":
                 match = partial(match, seed=seed)
-            return [match_repeatedly(match, metric, self.amounts.blocks[index], size, n_prefix=self.n_prefix)]
+            r, sized, rounds = self.amounts.blocks[index], takes_size(matching), self.config.rounds
+            return [match_repeatedly(match, metric, r, size, n_prefix=self.n_prefix, sized=sized, rounds=rounds)]
         counts, amounts = self.counts[index], [amount.blocks[index] for amount in self.each]
         self.counts[index + 1] = [count - amount for count, amount in zip(counts, amounts, strict=True)]
-        return match_each_in_rounds(matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed)
+        return match_each_in_rounds(
+            matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed, rounds=self.config.rounds
+        )
 
     def _of_block(self, option: str, index: int) -> str:
         """Return the matching or metric of one block: what the schedule says of it, else the option itself."""
