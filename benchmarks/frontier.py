@@ -27,12 +27,14 @@ from tome_audio.cli.inspect import count_tokens
 from tome_audio.cli.loading import load_model
 from tome_audio.cli.rates import parse_rate
 from tome_audio.profiling import environment
+from tome_audio.search.divergence import divergence
 from tome_audio.viz.figure import save_figure
 from tome_audio.viz.frontier import FrontierPoint, plot_frontier
 
 _Z = 1.959964  # of a 95 % interval
 _OPTIONS = {
     "interval": "95 %, adjusted Wald for paired proportions (Bonett and Price, 2012)",
+    "divergence": "of the answers from those of the unmerged model: Kullback-Leibler, mean over clips, in nats",
     "rivals": "random merging, pruning by class attention and random dropping take the mildest front-loaded list for "
     "the blocks alone that reaches the target: the same share of the patches in each of the first four blocks, half "
     "at most, and in more blocks where that is not enough",
@@ -62,22 +64,24 @@ def compare(base: Tensor, own: Tensor, target: Tensor) -> dict[str, float]:
 
 def score_rows(model: nn.Module, rows: Sequence[Row], clips: Clips, n_tokens: int) -> tuple[pd.DataFrame, float]:
     """Return the table of the rows with what they cost, and the accuracy of the unmerged model in percent."""
-    base = _top_labels(model, clips.inputs)
+    base = _logits(model, clips.inputs)
+    label = base.argmax(-1)
     scored = []
     for row in rows:
         rate = parse_rate(row.r)
-        own = _top_labels(build(model, row.family, rate, row.seed), clips.inputs)
+        own = _logits(build(model, row.family, rate, row.seed), clips.inputs)
         facts = {"target": f"{row.target:g}", "macs_cut": round(macs_cut(model, row.family, rate, n_tokens), 3)}
-        scored.append({**row._asdict(), **facts, **compare(base, own, clips.target)})
+        far = {"divergence": float(f"{divergence(base, own).mean().item():.4g}")}
+        scored.append({**row._asdict(), **facts, **compare(label, own.argmax(-1), clips.target), **far})
         print(*scored[-1].values(), flush=True)
     table = pd.DataFrame(scored)
     table["seed"] = table["seed"].astype("Int64")
-    return table, 100 * (base == clips.target).double().mean().item()
+    return table, 100 * (label == clips.target).double().mean().item()
 
 
 @torch.inference_mode()
-def _top_labels(model: nn.Module, inputs: Tensor) -> Tensor:
-    return torch.cat([model(part).argmax(-1) for part in inputs.split(128)])
+def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    return torch.cat([model(part) for part in inputs.split(128)])
 
 
 def table_rows(path: Path) -> list[Row]:
@@ -135,9 +139,10 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = [*data_free_rows(loaded.model, n_tokens, subject.targets), *fitted]
     table, accuracy = score_rows(loaded.model, rows, clips, n_tokens)
     table.to_csv(path, index=False)
+    folders = ["--schedules", *(folder.name for folder in given.schedules)] if given.schedules else []
     record = {
         "model": name, "n_tokens": n_tokens, "n_clips": len(clips.target), "unmerged_accuracy": accuracy,
-        "command": f"python benchmarks/frontier.py benchmarks/results/{path.name}", "options": _OPTIONS,
+        "command": " ".join(["python benchmarks/frontier.py", path.name, *folders]), "options": _OPTIONS,
         "fitting": facts, "environment": environment(),
     }  # fmt: skip
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")

@@ -48,6 +48,20 @@ def match(metric, r, n_prefix):
     return [(a, b) for _, a, b in sorted(candidates)[:r]]
 
 
+def match_ward(metric, sizes, r, n_prefix):
+    """Return [(source, target)] like `match`, the pairs first that add least to sqrt(s t / (s + t)) (1 - cosine)."""
+    candidates = []
+    for a in range(n_prefix, len(metric), 2):
+        best, partner = math.inf, None
+        for b in range(n_prefix + 1, len(metric), 2):
+            cosine = metric[a] @ metric[b] / (np.linalg.norm(metric[a]) * np.linalg.norm(metric[b]))
+            added = math.sqrt(sizes[a] * sizes[b] / (sizes[a] + sizes[b])) * (1 - cosine)
+            if added < best:
+                best, partner = added, b
+        candidates.append((best, a, partner))
+    return [(a, b) for _, a, b in sorted(candidates)[:r]]
+
+
 def merge(x, sizes, pairs):
     """Return the size-weighted means, in the order of the tokens that stay."""
     groups = {token: [token] for token in range(len(x)) if token not in {source for source, _ in pairs}}
@@ -65,7 +79,7 @@ def head_mean(x, n_heads):
     return x.reshape(len(x), n_heads, -1).mean(1)
 
 
-def pre_norm_encoder(blocks, x, schedule, *, n_heads, n_prefix, metric, prop_attn, sizes=None):
+def pre_norm_encoder(blocks, x, schedule, *, n_heads, n_prefix, metric, prop_attn, sizes=None, matching="bipartite"):
     """Run timm blocks (a list of float64 state dicts) on one clip (N, C); return tokens and sizes after each block."""
     sizes = np.ones(len(x)) if sizes is None else sizes
     history = []
@@ -76,7 +90,8 @@ def pre_norm_encoder(blocks, x, schedule, *, n_heads, n_prefix, metric, prop_att
         x = x + out @ w["attn.proj.weight"].T + w["attn.proj.bias"]
         chosen = {"key": head_mean(k, n_heads), "value": head_mean(v, n_heads), "hidden": x}[metric]
         r = min(wanted, (len(x) - n_prefix) // 2)
-        x, sizes = merge(x, sizes, match(chosen, r, n_prefix))
+        pairs = match(chosen, r, n_prefix) if matching == "bipartite" else match_ward(chosen, sizes, r, n_prefix)
+        x, sizes = merge(x, sizes, pairs)
         hidden = gelu(
             layer_norm(x, w["norm2.weight"], w["norm2.bias"], 1e-6) @ w["mlp.fc1.weight"].T + w["mlp.fc1.bias"]
         )

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from tome_audio.merge import Schedule
+from tome_audio.merge import SHAPES, Schedule
 from tome_audio.models import AST, save_checkpoint
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -54,9 +54,9 @@ def save_schedule(folder, name, blocks, seed, target):
 def test_rows_without_data_reach_their_targets(scripts):
     rows, model = scripts["rows"], small_ast()
     found = list(rows.data_free_rows(model, N_TOKENS, (3, 1.5, 2, 50)))
-    assert {row.family for row in found} == {"front-loaded", "decreasing", "constant", *rows.RIVALS}
+    assert {row.family for row in found} == {*SHAPES, *rows.RIVALS}
     assert [row.target for row in found if row.family == "constant"][:2] == [1.5, 2]
-    assert [row.r for row in found if row.family == "front-loaded"][:2] == ["1.5x", "2x"]
+    assert [row.r for row in found if row.family == "front-loaded"][:2] == ["1.5x:front-loaded", "2x:front-loaded"]
     from tome_audio.cli.rates import parse_rate
 
     for row in found:
@@ -148,12 +148,13 @@ def test_a_table_is_scored_drawn_and_scored_again(scripts, subject, tmp_path, ca
     table = pd.read_csv(path)
     assert set(table["n_clips"]) == {6} and table["agreement"].between(0, 100).all()
     assert (table["macs_cut"] >= table["target"] - 1e-3).loc[table["family"] != "fitted"].all()
+    assert (table["divergence"] > 0).all()
     fitted = table[table["family"] == "fitted"]
     assert fitted["r"].tolist() == ["[|9,2]"] and fitted["seed"].tolist() == [0]
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["n_tokens"] == N_TOKENS and facts["fitting"]["budget"] == 3 and facts["environment"]["torch"]
     assert path.with_suffix(".png").stat().st_size > 1000 and path.with_suffix(".svg").exists()
-    assert "| MACs cut | front-loaded | decreasing | constant |" in capsys.readouterr().out
+    assert "| MACs cut | front-loaded | rounds | decreasing | constant |" in capsys.readouterr().out
     before = path.read_text()
     scripts["table"].main([str(path)])  # the fitted rows are now those of the table
     assert path.read_text() == before

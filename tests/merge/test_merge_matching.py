@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tome_audio.merge import MATCHINGS, adjacent_match, bipartite_match, max_r, random_match
+from tome_audio.merge import MATCHINGS, adjacent_match, bipartite_match, max_r, random_match, ward_match
 
 
 def pairs_of(plan, n_prefix):
@@ -43,6 +43,33 @@ def test_adjacent_takes_the_better_neighbour(n_patches, wanted, seed):
     assert pairs_of(adjacent_match(metric, r, n_prefix=2), 2) == expected
 
 
+@given(n_prefix=st.integers(0, 3), n_patches=st.integers(2, 17), wanted=st.integers(0, 9), seed=st.integers(0, 999))
+@settings(max_examples=80, deadline=None)
+def test_ward_equals_the_naive_reference(n_prefix, n_patches, wanted, seed):
+    generator = torch.Generator().manual_seed(seed)
+    metric = torch.randn(1, n_prefix + n_patches, 4, generator=generator, dtype=torch.float64)
+    size = torch.randint(1, 20, metric.shape[:2], generator=generator).double()
+    r = min(wanted, max_r(n_prefix + n_patches, n_prefix))
+    expected = reference.match_ward(metric[0].numpy(), size[0].numpy(), r, n_prefix)
+    assert pairs_of(ward_match(metric, r, n_prefix=n_prefix, size=size), n_prefix) == set(expected)
+    same = ward_match(metric, r, n_prefix=n_prefix, size=torch.full_like(size, 3.0))
+    assert torch.equal(same.assign, bipartite_match(metric, r, n_prefix=n_prefix).assign)
+    assert torch.equal(ward_match(metric, r, n_prefix=n_prefix).assign, same.assign)
+
+
+def test_ward_merges_the_small_pair_of_two_that_are_as_similar():
+    metric = torch.tensor([[[1.0, 0.1], [1.0, 0.0], [0.1, 1.0], [0.0, 1.0]]])
+    for heavy, leaves in ((0, 2), (2, 0)):
+        size = torch.ones(1, 4)
+        size[0, heavy] = size[0, heavy + 1] = 5.0
+        assert pairs_of(ward_match(metric, 1, size=size), 0) == {(leaves, leaves + 1)}
+
+
+def test_sizes_must_fit():
+    with pytest.raises(ValueError, match=r"size must be \(1, 4\) like the metric, got \(1, 3\)"):
+        ward_match(torch.zeros(1, 4, 2), 1, size=torch.ones(1, 3))
+
+
 def test_ties_break_by_position():
     same = torch.ones(2, 11, 3)
     plan = bipartite_match(same, 3, n_prefix=1)
@@ -50,7 +77,7 @@ def test_ties_break_by_position():
     assert torch.equal(plan.assign[0], plan.assign[1])
 
 
-@pytest.mark.parametrize("matching", ["bipartite", "adjacent"])
+@pytest.mark.parametrize("matching", ["bipartite", "adjacent", "ward"])
 def test_zero_and_nan_keys_still_give_a_valid_plan(matching):
     metric = torch.randn(1, 9, 4)
     metric[0, 2] = 0

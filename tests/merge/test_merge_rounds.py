@@ -85,6 +85,41 @@ def test_each_in_rounds_is_one_clip_at_a_time():
         assert torch.equal(whole.assign[clip, :count], own.assign[0])
 
 
+@given(
+    n_prefix=st.integers(0, 2), n_patches=st.integers(2, 30), share=st.floats(0, 1), rounds=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_r_is_split_evenly_over_rounds(n_prefix, n_patches, share, rounds, seed):
+    generator = torch.Generator().manual_seed(seed)
+    metric = torch.randn(1, n_prefix + n_patches, 4, generator=generator, dtype=torch.float64)
+    r, asked = int(share * (n_patches // 2)), []
+
+    def match(x, amount):
+        asked.append(amount)
+        return bipartite_match(x, amount, n_prefix=n_prefix)
+
+    plan = match_repeatedly(match, metric, r, n_prefix=n_prefix, rounds=rounds)
+    assert sum(asked) == r and max(asked) - min(asked) <= 1 and len(asked) == max(1, min(r, rounds))
+    x, sizes, by_hand = metric, None, None
+    for amount in asked:
+        step = bipartite_match(x, amount, n_prefix=n_prefix)
+        by_hand = step if by_hand is None else compose(by_hand, step)
+        x, sizes = merge_tokens(step, x, sizes)
+    assert torch.equal(plan.assign, by_hand.assign)
+    counts, ones = [metric.shape[1]], torch.ones(metric.shape[:2], dtype=torch.float64)
+    options = {"n_prefix": n_prefix, "rounds": rounds}
+    merged, size = metric, ones
+    for step in match_each_in_rounds("bipartite", metric, [r], counts, ones, **options):
+        merged, size = merge_tokens(step, merged, size)
+    assert torch.allclose(merged, x, atol=1e-12)
+
+
+def test_too_many_in_rounds_is_named():
+    with pytest.raises(ValueError, match="r=4 cannot be merged: of 5 tokens with 1 prefix tokens one must stay"):
+        list(match_each_in_rounds("bipartite", torch.randn(1, 5, 3), [4], [5], torch.ones(1, 5), n_prefix=1))
+
+
 def test_packing_keeps_the_clip_and_its_order():
     valid = torch.tensor([[True, False, True, False, True], [True, True, False, False, False]])
     x = torch.arange(10.0).reshape(2, 5, 1)

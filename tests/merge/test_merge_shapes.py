@@ -10,6 +10,7 @@ from tome_audio.merge import (
     BlockCost,
     ComputeTarget,
     Schedule,
+    before_matching,
     encoder_macs,
     macs_cut,
     max_r,
@@ -55,6 +56,28 @@ def test_the_reachable_cut_is_reached_and_no_more(shape, last):
     assert macs_cut(amounts, 60, costs, last_queries=last) == most > 1
     with pytest.raises(ValueError, match=f"{most:.2f} is the most"):
         resolve_rate(ComputeTarget(most * 1.001, shape), 60, 1, costs, last_queries=last)
+
+
+@given(n_patches=st.integers(12, 400), cut=st.floats(1.05, 3.0))
+@settings(max_examples=40, deadline=None)
+def test_rounds_are_six_of_about_the_same_number(n_patches, cut):
+    costs = blocks(12)
+    amounts = resolve_rate(ComputeTarget(cut, "rounds"), n_patches + 1, 1, costs)
+    assert not any(amounts.blocks) and len(amounts.before) <= 6
+    if 6 <= sum(amounts.before) < 0.7 * n_patches:
+        assert len(amounts.before) == 6 and max(amounts.before) - min(amounts.before) <= 1
+    assert before_matching(ComputeTarget(cut, "rounds")) == "bipartite"
+
+
+def test_the_shape_of_a_target_follows_the_grid():
+    assert ComputeTarget(2).on_grid(1) == "front-loaded" and ComputeTarget(2).on_grid(12) == "rounds"
+    assert ComputeTarget(2, "constant").on_grid(12) == "constant"
+    costs = blocks(12)
+    for rows, shape in ((1, "front-loaded"), (12, "rounds")):
+        assert resolve_rate(ComputeTarget(2), 145, 1, costs, rows=rows) == resolve_rate(
+            ComputeTarget(2, shape), 145, 1, costs
+        )
+        assert reachable_cut(145, 1, costs, rows=rows) == reachable_cut(145, 1, costs, shape=shape)
 
 
 def test_the_cut_is_that_of_the_macs():

@@ -45,6 +45,7 @@ def test_a_list_longer_than_the_model_is_refused(vit):
     [
         ({"metric": "query"}, "metric='query' is unknown; choose one of key, value, hidden"),
         ({"matching": "best"}, "matching='best' is unknown"),
+        ({"rounds": 0}, "rounds must be a whole number >= 1, got 0"),
         ({"prop_attn": 1}, "prop_attn must be True or False"),
         ({"n_prefix": -1}, "n_prefix must be a whole number"),
         ({"n_prefix": 1.5}, "n_prefix must be a whole number"),
@@ -188,7 +189,7 @@ def test_batched_by_vmap():
     assert torch.equal(batched, torch.stack([merge_tokens(plan, t)[0] for t in x]))
 
 
-@pytest.mark.parametrize("matching", ["adjacent", "random"])
+@pytest.mark.parametrize("matching", ["adjacent", "ward", "random"])
 @torch.no_grad()
 def test_compiled_models_follow_the_batch_and_r(vit, matching):
     apply_patch(vit, [2, 1, 2], matching=matching)

@@ -62,7 +62,7 @@ def test_r_zero_is_bit_exact(model, x):
 
 
 @pytest.mark.parametrize("metric", ["key", "value", "hidden"])
-@pytest.mark.parametrize("matching", ["bipartite", "adjacent", "random"])
+@pytest.mark.parametrize("matching", ["bipartite", "adjacent", "ward", "random"])
 def test_tokens_follow_the_schedule_and_prefixes_stay(case, model, x, metric, matching):
     apply_patch(model, R, metric=metric, matching=matching, prefix_only=False)
     with trace(model) as traces:

@@ -34,12 +34,22 @@ def run(model, x, valid=None):
         return logits(model(x))
 
 
-@pytest.mark.parametrize("matching", ["bipartite", "adjacent", "random"])
+@pytest.mark.parametrize("matching", ["bipartite", "adjacent", "ward", "random"])
 @pytest.mark.parametrize("rate", RATES, ids=str)
 @pytest.mark.parametrize("name", SERVED)
 def test_a_batch_gives_each_clip_what_it_gets_alone(name, rate, matching):
     model, x, valid = build(name)
     apply_patch(model, rate, matching=matching)
+    together = run(model, x, valid)
+    for clip in range(len(x)):
+        own = run(model, x[clip : clip + 1], valid[clip : clip + 1])
+        assert torch.allclose(together[clip], own[0], atol=1e-5), clip
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_rounds_give_each_clip_what_it_gets_alone(name):
+    model, x, valid = build(name)
+    apply_patch(model, [5, 3], matching="ward", metric="hidden", rounds=3)
     together = run(model, x, valid)
     for clip in range(len(x)):
         own = run(model, x[clip : clip + 1], valid[clip : clip + 1])

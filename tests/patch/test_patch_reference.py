@@ -35,6 +35,7 @@ options = {
     "n_heads": st.sampled_from([1, 2, 3]),
     "r": schedules,
     "metric": st.sampled_from(["key", "value", "hidden"]),
+    "matching": st.sampled_from(["bipartite", "ward"]),
     "prop_attn": st.booleans(),
     "seed": st.integers(0, 999),
 }
@@ -43,12 +44,12 @@ options = {
 @pytest.mark.filterwarnings("ignore::tome_audio.patch.MergeClampWarning")
 @given(**options)
 @settings(max_examples=60, deadline=None)
-def test_timm_encoder(n_prefix, n_patches, batch, n_heads, r, metric, prop_attn, seed):
+def test_timm_encoder(n_prefix, n_patches, batch, n_heads, r, metric, matching, prop_attn, seed):
     width = 6 * n_heads
     model = randomised(
         VisionTransformer(img_size=16, patch_size=16, embed_dim=width, depth=3, num_heads=n_heads, num_classes=0), seed
     )
-    apply_patch(model, r, metric=metric, prop_attn=prop_attn, n_prefix=n_prefix)
+    apply_patch(model, r, metric=metric, matching=matching, prop_attn=prop_attn, n_prefix=n_prefix)
     x = torch.randn(batch, n_prefix + n_patches, width, generator=torch.Generator().manual_seed(seed)).double()
     with trace(model) as traces, torch.no_grad():
         y = model.blocks(x)
@@ -57,7 +58,7 @@ def test_timm_encoder(n_prefix, n_patches, batch, n_heads, r, metric, prop_attn,
     for clip in range(batch):
         history = reference.pre_norm_encoder(
             weights(model.blocks), x[clip].numpy(), expand_schedule(r, 3), n_heads=n_heads, n_prefix=n_prefix,
-            metric=metric, prop_attn=prop_attn,
+            metric=metric, matching=matching, prop_attn=prop_attn,
         )  # fmt: skip
         np.testing.assert_allclose(y[clip].numpy(), history[-1][0], atol=1e-5, rtol=1e-5)
         for layer, (tokens, sizes) in enumerate(history):

@@ -8,6 +8,7 @@ import torch
 from fakes import CASES, DEPTH, logits
 
 from tome_audio.merge import ComputeTarget, Schedule, SimilarityThreshold
+from tome_audio.models import AST
 from tome_audio.patch import MergeConfig, apply_patch, describe, reachable_target, trace
 
 FAMILIES = [name for name in CASES if name != "vit_attention_pool"]
@@ -77,6 +78,25 @@ def test_the_reachable_target_is_reached_whatever_r_is(name, r):
     model.r = ComputeTarget(most * 1.001)
     with pytest.raises(ValueError, match="is the most"):
         describe(model, case.n_tokens)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_target_takes_the_shape_that_suits_the_patches(name):
+    model, _, case = build(name)
+    apply_patch(model, ComputeTarget(1.3))
+    report = describe(model, case.n_tokens)
+    on_grid = name != "kwt"  # every other case cuts a picture or a spectrogram into rows and columns
+    assert report.before_matching == ("bipartite" if on_grid else "adjacent")
+    model.r = ComputeTarget(1.3, "rounds" if on_grid else "front-loaded")
+    assert describe(model, case.n_tokens) == report
+    model.r = ComputeTarget(1.3, "front-loaded" if on_grid else "rounds")
+    assert describe(model, case.n_tokens) != report
+
+
+def test_patches_that_span_all_frequencies_follow_each_other_in_time():
+    model = AST(None, width=48, depth=3, n_heads=3, n_classes=5, n_mels=32, n_frames=96, patch=(32, 4), fstride=32)
+    apply_patch(model.eval(), ComputeTarget(1.3))
+    assert describe(model, 12).before_matching == "adjacent"
 
 
 def test_a_target_depends_on_the_number_of_tokens():

@@ -6,21 +6,21 @@ import ast
 import re
 from pathlib import Path
 
-from tome_audio.merge import SHAPES, ComputeTarget, Rate, Schedule, check_rate
+from tome_audio.merge import AUTO, SHAPES, ComputeTarget, Rate, Schedule, check_rate
 
 _PART = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[^,\[\]()]+")
 _TARGET = re.compile(rf"(\d+(?:\.\d+)?)x(?::({'|'.join(SHAPES)}))?")
 _FILE = ".json"
-_BLOCK = re.compile(r"(\d+)([ab]?)([hkv]?)")
-_MATCHINGS = {"": "", "a": "adjacent", "b": "bipartite"}
+_BLOCK = re.compile(r"(\d+)([abw]?)([hkv]?)")
+_MATCHINGS = {"": "", "a": "adjacent", "b": "bipartite", "w": "ward"}
 _METRICS = {"": "", "h": "hidden", "k": "key", "v": "value"}
 
 
 def parse_rates(text: str) -> list[Rate]:
     """Read settings of r from text: `0,8,[45,20,12,6],[49|6,4],(8,-1),3x,fitted.json` holds seven.
 
-    Behind a `|` a block may have letters for a matching (a: adjacent, b: bipartite) and a metric (h: hidden, k: key,
-    v: value) of its own: `[49|6a,4v,2bk]`.
+    Behind a `|` a block may have letters for a matching (a: adjacent, b: bipartite, w: ward) and a metric (h: hidden,
+    k: key, v: value) of its own: `[49|6a,4v,2bk]`.
 
     Raises:
         ValueError: if the text is not a list of such settings, or a file in it holds no schedule.
@@ -48,7 +48,7 @@ def rate_name(rate: Rate) -> str:
     if isinstance(rate, tuple):
         return f"({rate[0]},{rate[1]:g})"
     if isinstance(rate, ComputeTarget):
-        return f"{rate.macs_cut:g}x" + ("" if rate.shape == SHAPES[0] else f":{rate.shape}")
+        return f"{rate.macs_cut:g}x" + ("" if rate.shape == AUTO else f":{rate.shape}")
     if isinstance(rate, Schedule):
         before, blocks = ",".join(map(str, rate.before)), ",".join(_block_names(rate))
         matching = "" if rate.before_matching == "adjacent" else f"{rate.before_matching}:"
@@ -103,7 +103,7 @@ def _parse_one(part: str, text: str) -> Rate:
     if part.endswith(_FILE):
         return Schedule.load(part)
     if found := _TARGET.fullmatch(part):
-        return ComputeTarget(float(found[1]), found[2] or SHAPES[0])
+        return ComputeTarget(float(found[1]), found[2] or AUTO)
     try:
         if "|" in part:
             matching, _, numbers = part.strip("[]").rpartition(":")

@@ -14,7 +14,7 @@ from tome_audio.cli.clip_view import SAMPLE_RATE, clip_view
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, warn
 from tome_audio.cli.rates import parse_rate, rate_name
-from tome_audio.merge import Rate, Schedule, before_matching
+from tome_audio.merge import Rate, Schedule
 from tome_audio.patch import MergeReport, Trace, apply_patch, describe, set_r, trace
 from tome_audio.viz.figure import FORMATS, save_figure
 from tome_audio.viz.overlay import ClipView, plot_layers, plot_overlay
@@ -79,7 +79,7 @@ def merge_clip(loaded: LoadedModel, waveform: Tensor, rate: Rate) -> MergedClip:
     layers = [(f"after block {index}", done.plan(index).assign[0]) for index in range(len(done.plans))]
     if any(report.before):
         # A trace begins after the first block: the rounds before it are run once more, alone.
-        set_r(model, Schedule(before=report.before, before_matching=before_matching(rate)))
+        set_r(model, Schedule(before=report.before, before_matching=report.before_matching))
         layers.insert(0, ("before block 0", _run(model, features)[0].plan(0).assign[0]))
         set_r(model, rate)
     return MergedClip(view, layers, report, output)

@@ -1,27 +1,22 @@
-"""Which tokens merge with which: bipartite soft matching, its adjacent-only form, and a random control.
+"""Which tokens merge with which: bipartite soft matching, its adjacent-only and size-aware forms, a random control.
 
 Bipartite soft matching is algorithm 1 of "Token Merging: Your ViT But Faster" (Bolya et al., ICLR 2023,
 arXiv 2210.09461, section 3). The tokens behind the P prefix tokens are split in turn into sets A (even) and B (odd);
 each token of A finds its most similar token of B; the r best pairs merge. Prefix tokens are in neither set.
-
-Each matching is a function that gives every token of A its best partner in B and a score. Tokens of padding, where
-there are any, are nobody's partner.
+`register_matching` adds a matching by how it scores pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tome_audio.merge.plan import MergePlan, identity_plan, plan_from_pairs
 from tome_audio.merge.schedule import max_r
-
-Scores = tuple[Tensor, Tensor]
-"""For each token of A: how good its best pair is (B, |A|), and which token of B is in it (B, |A|)."""
+from tome_audio.merge.scores import SCORES, PairScore, Scores, score_pairs
 
 
 def bipartite_match(metric: Tensor, r: int, *, n_prefix: int = 0) -> MergePlan:
@@ -32,7 +27,7 @@ def bipartite_match(metric: Tensor, r: int, *, n_prefix: int = 0) -> MergePlan:
     Raises:
         ValueError: if r is negative or more than (N - P) // 2, or `metric` is not (B, N, C).
     """
-    return _match(_score_all, metric, r, n_prefix)
+    return _match(SCORES["bipartite"], metric, r, n_prefix)
 
 
 def adjacent_match(metric: Tensor, r: int, *, n_prefix: int = 0) -> MergePlan:
@@ -45,7 +40,26 @@ def adjacent_match(metric: Tensor, r: int, *, n_prefix: int = 0) -> MergePlan:
     Raises:
         ValueError: if r is negative or more than (N - P) // 2, or `metric` is not (B, N, C).
     """
-    return _match(_score_neighbours, metric, r, n_prefix)
+    return _match(SCORES["adjacent"], metric, r, n_prefix)
+
+
+def ward_match(metric: Tensor, r: int, *, n_prefix: int = 0, size: Tensor | None = None) -> MergePlan:
+    """Match like `bipartite_match`, but let small tokens merge before large ones that are as similar.
+
+    Replacing tokens of sizes s and t, a distance d apart, by their mean adds s t / (s + t) d^2 to the squared error of
+    all input tokens (Ward, "Hierarchical Grouping to Optimize an Objective Function", 1963). Here the pairs that add
+    least merge, with d^2 = 2 - 2 cosine, and with the square root of the factor: half way to plain similarity.
+
+    Args:
+        metric: what similarity is measured on, (B, N, C).
+        r: pairs to merge.
+        n_prefix: P.
+        size: how many input tokens each token stands for, (B, N); None means 1 each, as in `bipartite_match`.
+
+    Raises:
+        ValueError: if r is negative or more than (N - P) // 2, or `metric` is not (B, N, C).
+    """
+    return _match(SCORES["ward"], metric, r, n_prefix, size=size)
 
 
 def random_match(metric: Tensor, r: int, *, n_prefix: int = 0, seed: int = 0) -> MergePlan:
@@ -57,18 +71,65 @@ def random_match(metric: Tensor, r: int, *, n_prefix: int = 0, seed: int = 0) ->
     Raises:
         ValueError: if r is negative or more than (N - P) // 2, or `metric` is not (B, N, C).
     """
-    return _match(_score_at_random, metric, r, n_prefix, seed)
+    return _match(SCORES["random"], metric, r, n_prefix, seed)
 
 
 MATCHINGS: dict[str, Callable[..., MergePlan]] = {
     "bipartite": bipartite_match,
     "adjacent": adjacent_match,
+    "ward": ward_match,
     "random": random_match,
 }
 
 
+def takes_size(matching: str) -> bool:
+    """Return whether the function in `MATCHINGS` takes the sizes of tokens, as `size`."""
+    return matching not in ("bipartite", "adjacent", "random")
+
+
+def register_matching(name: str, score: PairScore) -> None:
+    """Add a matching to what `apply_patch(model, matching=name)` understands.
+
+    The r best pairs merge, each token of A with its best of B; prefix tokens, padding, ties, repeated matching and
+    clips of different lengths are taken care of. A pair that must not merge gets a very low score, and merges only
+    where nothing else is left. Processes that are spawned have to register it again.
+
+    Args:
+        name: a new one.
+        score: how good each pair is, see `PairScore`; higher merges first. What a pair gets must not depend on others.
+
+    Raises:
+        ValueError: if the name is no string, or taken.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"the name of a matching must be a string, got {name!r}")
+    if name in MATCHINGS:
+        raise ValueError(f"a matching is called {name!r} already; choose another name, or unregister_matching it first")
+    SCORES[name] = partial(score_pairs, score)
+    MATCHINGS[name] = partial(_match_registered, name)
+
+
+def unregister_matching(name: str) -> None:
+    """Take a matching that was registered out again; models patched with it must be patched anew.
+
+    Raises:
+        ValueError: if no registered matching has this name; those of the package stay.
+    """
+    if name in _BUILT_IN or name not in MATCHINGS:
+        added = ", ".join(sorted(set(MATCHINGS) - _BUILT_IN)) or "none"
+        raise ValueError(f"no registered matching is called {name!r}; registered are: {added}")
+    del MATCHINGS[name], SCORES[name]
+
+
 def match_each(
-    matching: str, metric: Tensor, r: Sequence[int], counts: Sequence[int], *, n_prefix: int = 0, seed: int = 0
+    matching: str,
+    metric: Tensor,
+    r: Sequence[int],
+    counts: Sequence[int],
+    *,
+    n_prefix: int = 0,
+    seed: int = 0,
+    size: Tensor | None = None,
 ) -> MergePlan:
     """Match r[b] pairs in clip b, of which only the first counts[b] tokens are no padding.
 
@@ -82,6 +143,7 @@ def match_each(
         counts: tokens of each clip that are no padding, prefix included; they come first.
         n_prefix: P.
         seed: of random matching.
+        size: how many input tokens each token stands for, (B, N); None means 1 each. Only some matchings look.
 
     Raises:
         ValueError: if `r` or `counts` does not fit the metric.
@@ -97,7 +159,7 @@ def match_each(
     most = max(r)
     source = target = positions[:, :0]
     if most > 0:
-        score, partner = SCORES[matching](metric, n_prefix, seed, valid[:, n_prefix:])
+        score, partner = SCORES[matching](metric, n_prefix, seed, valid[:, n_prefix:], size)
         score = score.masked_fill(~valid[:, n_prefix::2], -torch.inf)
         chosen = score.argsort(dim=-1, descending=True, stable=True)[:, :most]
         source, target = n_prefix + 2 * chosen, n_prefix + 1 + 2 * partner.gather(1, chosen)
@@ -114,77 +176,32 @@ def match_each(
     return MergePlan(stays, leaves, rank.gather(1, target).where(is_pair, own), n_tokens, padded=True)
 
 
-def _match(score: Callable[..., Scores], metric: Tensor, r: int, n_prefix: int, seed: int = 0) -> MergePlan:
+def _match(
+    score: Callable[..., Scores],
+    metric: Tensor,
+    r: int,
+    n_prefix: int,
+    seed: int = 0,
+    size: Tensor | None = None,
+) -> MergePlan:
     if metric.ndim != 3:
         raise ValueError(f"metric must be (B, N, C), got shape {tuple(metric.shape)}")
     _check_amount(r, metric.shape[1], n_prefix)
+    if size is not None and size.shape != metric.shape[:2]:
+        raise ValueError(f"size must be {tuple(metric.shape[:2])} like the metric, got {tuple(size.shape)}")
     if r == 0:
         return identity_plan(metric.shape[0], metric.shape[1], metric.device)
-    best, partner = score(metric, n_prefix, seed, None)
+    best, partner = score(metric, n_prefix, seed, None, size)
     chosen = best.argsort(dim=-1, descending=True, stable=True)[:, :r]
     source, target = chosen * 2, partner.gather(1, chosen) * 2
     return plan_from_pairs(source.add_(n_prefix), target.add_(n_prefix + 1), metric.shape[1])
 
 
-def _score_all(metric: Tensor, n_prefix: int, seed: int, valid: Tensor | None) -> Scores:
-    even, odd = _split(metric, n_prefix)
-    with _full_precision(metric):
-        scores = even @ odd.mT
-    if valid is not None:
-        scores = scores.masked_fill(~valid[:, None, 1::2], -torch.inf)
-    best, partner = scores.max(dim=-1)
-    return best, partner
+def _match_registered(name: str, metric: Tensor, r: int, *, n_prefix: int = 0, size: Tensor | None = None) -> MergePlan:
+    return _match(SCORES[name], metric, r, n_prefix, size=size)
 
 
-def _score_neighbours(metric: Tensor, n_prefix: int, seed: int, valid: Tensor | None) -> Scores:
-    even, odd = _split(metric, n_prefix)
-    n_even, n_odd = even.shape[1], odd.shape[1]
-    with _full_precision(metric):
-        right = F.pad((even[:, :n_odd] * odd).sum(-1), (0, n_even - n_odd), value=-torch.inf)
-        left = F.pad((even[:, 1:] * odd[:, : n_even - 1]).sum(-1), (1, 0), value=-torch.inf)
-    if valid is not None:
-        missing = ~valid[:, 1::2]
-        right = right.masked_fill(F.pad(missing, (0, n_even - n_odd)), -torch.inf)
-        left = left.masked_fill(F.pad(missing[:, : n_even - 1], (1, 0)), -torch.inf)
-    index = torch.arange(n_even, device=metric.device)
-    partner = torch.where(right >= left, index, index - 1)
-    # Where a score is NaN the comparison may point past either end.
-    return torch.maximum(left, right), partner.clamp(0, n_odd - 1)
-
-
-def _score_at_random(metric: Tensor, n_prefix: int, seed: int, valid: Tensor | None) -> Scores:
-    batch, n_patches = metric.shape[0], metric.shape[1] - n_prefix
-    n_even = n_patches - n_patches // 2
-    n_odd: int | Tensor = n_patches // 2 if valid is None else valid[:, 1::2].sum(1, keepdim=True).clamp(min=1)
-    index = torch.arange(n_even, device=metric.device)
-    score, partner = _scramble(index, 2 * seed), _scramble(index, 2 * seed + 1) % n_odd
-    return score.expand(batch, -1).to(torch.float64), partner.expand(batch, -1)
-
-
-SCORES: dict[str, Callable[..., Scores]] = {
-    "bipartite": _score_all,
-    "adjacent": _score_neighbours,
-    "random": _score_at_random,
-}
-
-
-def _scramble(index: Tensor, seed: int) -> Tensor:
-    """Return a pseudo-random int64 >= 0 for each index: arithmetic only, so every device and compiler agrees.
-
-    The mixing steps of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) on 31 bits.
-    """
-    mask = 0x7FFFFFFF
-    mixed = (index + 1 + seed * 0x9E3779B1) & mask
-    for multiplier in (0x45D9F3B, 0x2C1B3C6D, 0x297A2D39):
-        mixed = ((mixed ^ (mixed >> 16)) * multiplier) & mask
-    return mixed ^ (mixed >> 15)
-
-
-def _full_precision(metric: Tensor) -> AbstractContextManager[object]:
-    """Keep autocast from coarsening similarities to half precision, where many of them tie."""
-    if metric.is_meta or not torch.is_autocast_enabled(metric.device.type):
-        return nullcontext()
-    return torch.autocast(metric.device.type, enabled=False)
+_BUILT_IN = frozenset(MATCHINGS)
 
 
 def _check_amount(r: int, n_tokens: int, n_prefix: int) -> None:
@@ -194,10 +211,3 @@ def _check_amount(r: int, n_tokens: int, n_prefix: int) -> None:
             f"r={r} cannot be merged: {n_tokens} tokens with {n_prefix} prefix tokens allow 0 to {limit}; "
             "clamp it with clamp_r"
         )
-
-
-def _split(metric: Tensor, n_prefix: int) -> tuple[Tensor, Tensor]:
-    """Return the unit vectors of sets A and B, without gradient, in float32 or better."""
-    wide = torch.promote_types(metric.dtype, torch.float32)
-    unit = F.normalize(metric.detach()[:, n_prefix:].to(wide), dim=-1)
-    return unit[:, ::2], unit[:, 1::2]

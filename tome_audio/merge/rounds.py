@@ -13,7 +13,14 @@ from tome_audio.merge.schedule import max_r
 
 
 def match_repeatedly(
-    match: Callable[[Tensor, int], MergePlan], metric: Tensor, r: int, size: Tensor | None = None, *, n_prefix: int = 0
+    match: Callable[..., MergePlan],
+    metric: Tensor,
+    r: int,
+    size: Tensor | None = None,
+    *,
+    n_prefix: int = 0,
+    sized: bool = False,
+    rounds: int = 1,
 ) -> MergePlan:
     """Match r tokens by as many matchings as it takes; each of them sees the size-weighted mean of the one before.
 
@@ -23,6 +30,8 @@ def match_repeatedly(
         r: how many of the N tokens go away, N - P - 1 at most.
         size: how many input tokens each token stands for, (B, N); None means 1 each.
         n_prefix: P.
+        sized: `match` also takes the sizes (B, N), as `size`.
+        rounds: split r over so many matchings, or as many more as it takes.
 
     Raises:
         ValueError: if r is more than N - P - 1 (or negative).
@@ -30,12 +39,13 @@ def match_repeatedly(
     n_tokens = metric.shape[1]
     if not 0 <= r <= max(0, n_tokens - n_prefix - 1):
         raise ValueError(f"r={r} cannot be merged: of {n_tokens} tokens with {n_prefix} prefix tokens one must stay")
-    plan = match(metric, min(r, max_r(n_tokens, n_prefix)))
-    step = plan
-    while (left := r - (n_tokens - plan.n_out)) > 0:
-        metric, size = merge_tokens(step, metric.detach(), size)
-        step = match(metric, min(left, max_r(plan.n_out, n_prefix)))
-        plan = compose(plan, step)
+    plan = step = None
+    for amount in _amounts(r, n_tokens, n_prefix, rounds):
+        if step is not None:
+            metric, size = merge_tokens(step, metric.detach(), size)
+        step = match(metric, amount, **({"size": size} if sized else {}))
+        plan = step if plan is None else compose(plan, step)
+    assert plan is not None  # there is always a first round
     return plan
 
 
@@ -48,6 +58,7 @@ def match_each_in_rounds(
     *,
     n_prefix: int = 0,
     seed: int = 0,
+    rounds: int = 1,
 ) -> Iterator[MergePlan]:
     """Match r[b] tokens of clip b, of which the first counts[b] are no padding: the plans of all rounds, in order.
 
@@ -59,20 +70,32 @@ def match_each_in_rounds(
         size: how many input tokens each token stands for, (B, N); 0 for padding.
         n_prefix: P.
         seed: of random matching.
+        rounds: see `match_repeatedly`.
 
     Raises:
         ValueError: if `r` or `counts` does not fit the metric.
     """
-    left, now = list(r), list(counts)
-    while True:
-        amounts = [min(amount, max_r(count, n_prefix)) for amount, count in zip(left, now, strict=True)]
-        plan = match_each(matching, metric, amounts, now, n_prefix=n_prefix, seed=seed)
+    now = list(counts)
+    shares = [_amounts(amount, count, n_prefix, rounds) for amount, count in zip(r, counts, strict=True)]
+    for done in range(max(map(len, shares))):
+        amounts = [share[done] if done < len(share) else 0 for share in shares]
+        plan = match_each(matching, metric, amounts, now, n_prefix=n_prefix, seed=seed, size=size)
         yield plan
-        left = [amount - done for amount, done in zip(left, amounts, strict=True)]
-        now = [count - done for count, done in zip(now, amounts, strict=True)]
-        if not any(left):
-            return
         metric, size = merge_tokens(plan, metric.detach(), size)
+        now = [count - amount for count, amount in zip(now, amounts, strict=True)]
+
+
+def _amounts(r: int, n_tokens: int, n_prefix: int, rounds: int) -> list[int]:
+    """Return what each matching merges: r in even parts, and never more than half of the patches there are by then."""
+    if r > max(0, n_tokens - n_prefix - 1):
+        raise ValueError(f"r={r} cannot be merged: of {n_tokens} tokens with {n_prefix} prefix tokens one must stay")
+    amounts = []
+    for part in range(rounds):
+        wanted = r * (part + 1) // rounds - r * part // rounds
+        while wanted > 0:
+            amounts.append(min(wanted, max_r(n_tokens, n_prefix)))
+            n_tokens, wanted = n_tokens - amounts[-1], wanted - amounts[-1]
+    return amounts or [0]
 
 
 def pack_plan(valid: Tensor) -> MergePlan:

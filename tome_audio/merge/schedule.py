@@ -98,7 +98,8 @@ class Schedule:
         write_schedule(path, asdict(self), fitted)
 
 
-SHAPES = ("front-loaded", "decreasing", "constant")
+SHAPES = ("front-loaded", "rounds", "decreasing", "constant")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,17 @@ class ComputeTarget:
 
     Attributes:
         macs_cut: how many times fewer, at least 1.
-        shape: "front-loaded" (neighbours before the first block, then less from block to block), "decreasing" (linear
-            from block to block, to 0) or "constant" (the same in each block).
+        shape: "front-loaded" (neighbours before the first block, then less from block to block), "rounds" (all before
+            the first block, in six rounds among all tokens), "decreasing" (linear from block to block, to 0) or
+            "constant" (the same in each block). "auto" is "rounds" where patches lie on a grid of time and frequency,
+            and "front-loaded" where tokens follow each other in time.
 
     Raises:
         ValueError: if the target is below 1 or not finite, or the shape is unknown.
     """
 
     macs_cut: float
-    shape: str = "front-loaded"
+    shape: str = AUTO
 
     def __post_init__(self) -> None:
         cut = self.macs_cut
@@ -124,8 +127,14 @@ class ComputeTarget:
                 f"ComputeTarget({cut!r}) is not understood: give a number >= 1, such as 2.0 for half the MACs"
             )
         object.__setattr__(self, "macs_cut", float(cut))
-        if self.shape not in SHAPES:
-            raise ValueError(f"shape={self.shape!r} is unknown; choose one of {', '.join(SHAPES)}")
+        if self.shape not in (AUTO, *SHAPES):
+            raise ValueError(f"shape={self.shape!r} is unknown; choose one of {', '.join((AUTO, *SHAPES))}")
+
+    def on_grid(self, rows: int) -> str:
+        """Return the shape for a model whose patches lie in so many rows of frequency; 1: one token after the other."""
+        if self.shape != AUTO:
+            return self.shape
+        return "rounds" if rows > 1 else "front-loaded"
 
 
 Rate = int | list[int] | tuple[int, float] | Schedule | ComputeTarget | SimilarityThreshold

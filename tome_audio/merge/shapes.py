@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from tome_audio.merge.macs import BlockCost, encoder_macs
 from tome_audio.merge.schedule import (
-    SHAPES,
+    AUTO,
     Amounts,
     ComputeTarget,
     Rate,
@@ -28,6 +28,7 @@ def resolve_rate(
     blocks: Sequence[BlockCost],
     *,
     last_queries: int | None = None,
+    rows: int = 1,
 ) -> Amounts:
     """Return what merges where when N tokens, P of them prefix, enter a model with these blocks.
 
@@ -37,13 +38,15 @@ def resolve_rate(
         n_prefix: P.
         blocks: the cost of each block; only a `ComputeTarget` looks at more than how many there are.
         last_queries: how many tokens of the last block are computed; None means all. It merges nothing then.
+        rows: in how many rows of frequency the patches lie; 1 where tokens follow each other in time.
 
     Raises:
         ValueError: if the rate lists too many blocks, or a target is out of reach; it names the reachable maximum.
     """
     depth = len(blocks)
     if isinstance(rate, ComputeTarget):
-        return _fit_target(rate, n_tokens, n_prefix, tuple(blocks), last_queries)
+        shaped = ComputeTarget(rate.macs_cut, rate.on_grid(rows))
+        return _fit_target(shaped, n_tokens, n_prefix, tuple(blocks), last_queries)
     if isinstance(rate, Schedule):
         amounts = clamp_amounts(rate, depth, n_tokens, n_prefix)
     else:
@@ -51,9 +54,11 @@ def resolve_rate(
     return _without_last(amounts) if last_queries is not None else amounts
 
 
-def before_matching(rate: Rate) -> str:
-    """Return which tokens may merge before the first block."""
-    return rate.before_matching if isinstance(rate, Schedule) else "adjacent"
+def before_matching(rate: Rate, rows: int = 1) -> str:
+    """Return which tokens may merge before the first block; `rows` as in `resolve_rate`."""
+    if isinstance(rate, Schedule):
+        return rate.before_matching
+    return "bipartite" if isinstance(rate, ComputeTarget) and rate.on_grid(rows) == "rounds" else "adjacent"
 
 
 def macs_cut(amounts: Amounts, n_tokens: int, blocks: Sequence[BlockCost], *, last_queries: int | None = None) -> float:
@@ -67,11 +72,13 @@ def reachable_cut(
     n_prefix: int,
     blocks: Sequence[BlockCost],
     *,
-    shape: str = SHAPES[0],
+    shape: str = AUTO,
     last_queries: int | None = None,
+    rows: int = 1,
 ) -> float:
     """Return the most times fewer MACs that a `ComputeTarget` of this shape reaches; arguments as in `resolve_rate`."""
-    return max(cut for _, cut in _members(shape, n_tokens, n_prefix, blocks, last_queries))
+    own = ComputeTarget(1.0, shape).on_grid(rows)
+    return max(cut for _, cut in _members(own, n_tokens, n_prefix, blocks, last_queries))
 
 
 @lru_cache(maxsize=256)
@@ -136,8 +143,33 @@ def _front_loaded(n_patches: int, depth: int) -> Iterator[Schedule]:
             yield Schedule(tuple(numbers), tuple(r for r in before if r))
 
 
+def _in_rounds(n_patches: int, depth: int) -> Iterator[Schedule]:
+    """Yield milder schedules first: the same number in six rounds, and where halves bind, a growing share in each.
+
+    On a grid of time and frequency few large rounds among neighbours are worse than none: a patch has its likes in its
+    band and in its frame, and several small rounds find both.
+    """
+    n_rounds = 6
+    last = 0
+    for total in range(n_patches):
+        rounds = [(total + i) // n_rounds for i in range(n_rounds)]
+        if clamp_schedule(rounds, n_patches, 0) != tuple(rounds):
+            break
+        last = total
+        yield Schedule((), tuple(r for r in rounds if r))
+    start = 1 - (1 - last / max(1, n_patches)) ** (1 / n_rounds)
+    for step in range(_STEPS + 1):
+        share = start + (0.5 - start) * step / _STEPS
+        left, rounds = n_patches, []
+        for _ in range(n_rounds):
+            rounds.append(int(share * left))
+            left -= rounds[-1]
+        yield Schedule((), tuple(r for r in rounds if r))
+
+
 _FAMILIES: dict[str, Callable[[int, int], Iterator[Schedule]]] = {
     "front-loaded": _front_loaded,
+    "rounds": _in_rounds,
     "decreasing": _decreasing,
     "constant": _constant,
 }

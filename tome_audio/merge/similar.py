@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tome_audio.merge.matching import SCORES
+from tome_audio.merge.scores import SCORES
 
 
 def count_similar(

@@ -29,12 +29,13 @@ def apply_patch(
     r: Rate = 0,
     *,
     metric: Metric = "key",
-    matching: Matching = "bipartite",
+    matching: Matching | str = "bipartite",
     prop_attn: bool = True,
     unmerge: bool = False,
     n_prefix: int | None = None,
     prefix_only: bool | None = None,
     seed: int = 0,
+    rounds: int = 1,
 ) -> ModelT:
     """Let the model merge tokens between attention and feed-forward of each block, in place, and return it.
 
@@ -47,7 +48,8 @@ def apply_patch(
             merge before the first block; a `ComputeTarget`, which says how many times fewer MACs are wanted; or a
             `SimilarityThreshold`, which merges what is similar enough.
         metric: what similarity is measured on: attention keys, values, or the hidden state after attention.
-        matching: "bipartite" (Bolya et al. 2023), "adjacent" (neighbours only) or "random" (a control).
+        matching: "bipartite" (Bolya et al. 2023), "adjacent" (neighbours only), "ward" (small tokens first where they
+            are as similar), "random" (a control), or a name given to `tome_audio.merge.register_matching`.
         prop_attn: add log(size) to the attention scores, so that a merged token weighs as much as its parts.
         unmerge: every block gives back all N tokens, so that features stay dense (`forward_intermediates`, masks per
             frame); costs two copies per block.
@@ -56,6 +58,8 @@ def apply_patch(
             while tokens merge and the model's own `forward` is called and reads nothing else; `forward_features` and
             requested hidden states still get all tokens. True does so always, also with r = 0.
         seed: seed of random matching.
+        rounds: split what a block merges over so many matchings, each of which sees the merged tokens; nearer to the
+            unmerged model, for the time of the additional matchings.
 
     Raises:
         UnsupportedModelError: if no family serves the model, or a block of it cannot be split exactly.
@@ -63,7 +67,7 @@ def apply_patch(
     """
     config = MergeConfig(
         r=r, metric=metric, matching=matching, prop_attn=prop_attn, unmerge=unmerge, n_prefix=n_prefix,
-        prefix_only=prefix_only, seed=seed,
+        prefix_only=prefix_only, seed=seed, rounds=rounds,
     )  # fmt: skip
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"apply_patch needs a torch.nn.Module, got {type(model).__name__}")
@@ -158,6 +162,7 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
         reads_prefix,
         adapter.n_prefix(encoder),
         costs,
+        adapter.grid_rows(encoder),
     )
     merged.record_metrics()
     encoder._modules[adapter.blocks] = merged

@@ -109,6 +109,7 @@ class MergedBlocks(nn.ModuleList):
     head_tokens: int
     layers: range
     costs: tuple[BlockCost, ...]
+    grid_rows: int
 
     @classmethod
     def wrap(
@@ -121,6 +122,7 @@ class MergedBlocks(nn.ModuleList):
         reads_prefix: bool,
         head_tokens: int,
         costs: tuple[BlockCost, ...],
+        grid_rows: int = 1,
     ) -> MergedBlocks:
         """Return a list that shares the children, hooks and flags of `original`, which stays as it is.
 
@@ -133,6 +135,7 @@ class MergedBlocks(nn.ModuleList):
             reads_prefix: whether the patched model's own `forward` reads the prefix tokens alone.
             head_tokens: how many tokens at the front the head may read.
             costs: what each block of the whole model costs.
+            grid_rows: in how many rows of frequency the patches lie.
         """
         self = cls.__new__(cls)
         self.__dict__.update(original.__dict__)
@@ -141,6 +144,7 @@ class MergedBlocks(nn.ModuleList):
         self.__dict__.update(
             reads_prefix=reads_prefix, head_tokens=head_tokens, costs=costs, layers=range(len(original._modules))
         )
+        self.__dict__.update(grid_rows=grid_rows)
         return self
 
     def unwrap(self) -> nn.Module:
@@ -186,7 +190,9 @@ class MergedBlocks(nn.ModuleList):
         """
         if isinstance(self.config.r, ComputeTarget):  # the same numbers for every caller: those of the model's forward
             last_queries = self.queries_of_last(reading=self.reads_prefix)
-        whole = resolve_rate(self.config.r, n_tokens, self.n_prefix, self.costs, last_queries=last_queries)
+        whole = resolve_rate(
+            self.config.r, n_tokens, self.n_prefix, self.costs, last_queries=last_queries, rows=self.grid_rows
+        )
         return Amounts(whole.before, self._own(whole.blocks))
 
     def _own(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -238,6 +244,7 @@ class MergedBlocks(nn.ModuleList):
             self.reads_prefix,
             self.head_tokens,
             self.costs,
+            self.grid_rows,
         )
         part.__dict__.update(layers=self.layers[index])
         return part

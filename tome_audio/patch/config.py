@@ -6,10 +6,12 @@ import operator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from tome_audio.merge import ComputeTarget, Rate, Schedule, SimilarityThreshold, check_rate
+from tome_audio.merge import MATCHINGS, ComputeTarget, Rate, Schedule, SimilarityThreshold, check_rate
 
 Metric = Literal["key", "value", "hidden"]
-Matching = Literal["bipartite", "adjacent", "random"]
+Matching = Literal["bipartite", "adjacent", "ward", "random"]
+"""Matchings of this package; `register_matching` adds others."""
+_BY_COSINE = ("bipartite", "adjacent")
 
 
 @dataclass(frozen=True)
@@ -22,24 +24,28 @@ class MergeConfig:
 
     r: Rate = 0
     metric: Metric = "key"
-    matching: Matching = "bipartite"
+    matching: Matching | str = "bipartite"
     prop_attn: bool = True
     unmerge: bool = False
     n_prefix: int | None = None
     prefix_only: bool | None = None
     seed: int = 0
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "r", check_rate(self.r))
         _check_choice("metric", self.metric, get_args(Metric))
-        _check_choice("matching", self.matching, get_args(Matching))
+        _check_choice("matching", self.matching, tuple(MATCHINGS))
         if isinstance(self.r, Schedule):
             for name in self.r.matchings:
-                _check_choice("a block's matching", name, ("", *get_args(Matching)))
+                _check_choice("a block's matching", name, ("", *MATCHINGS))
             for name in self.r.metrics:
                 _check_choice("a block's metric", name, ("", *get_args(Metric)))
-        if isinstance(self.r, SimilarityThreshold) and self.matching == "random":
-            raise ValueError("random pairs have no similarity: a SimilarityThreshold takes another matching")
+        if isinstance(self.r, SimilarityThreshold) and self.matching not in _BY_COSINE:
+            raise ValueError(
+                f"{self.matching} pairs have no similarity to compare: a SimilarityThreshold takes another matching, "
+                f"{' or '.join(_BY_COSINE)}"
+            )
         for name in ("prop_attn", "unmerge"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -48,6 +54,9 @@ class MergeConfig:
         if self.n_prefix is not None:
             object.__setattr__(self, "n_prefix", _whole_number("n_prefix", self.n_prefix))
         object.__setattr__(self, "seed", _whole_number("seed", self.seed))
+        object.__setattr__(self, "rounds", _whole_number("rounds", self.rounds, least=1))
+        if isinstance(self.r, SimilarityThreshold) and self.rounds > 1:
+            raise ValueError("a SimilarityThreshold merges what is similar in one round: leave rounds out")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; an r that is no number or list is written as its parts by name."""
@@ -88,13 +97,13 @@ def _rate_from_plain(value: Any) -> Any:
     return (value.get("r"), value.get("inflection"))
 
 
-def _whole_number(name: str, value: Any) -> int:
+def _whole_number(name: str, value: Any, least: int = 0) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         number = -1
-    if isinstance(value, bool) or number < 0:
-        raise ValueError(f"{name} must be a whole number >= 0, got {value!r}")
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
     return number
 
 

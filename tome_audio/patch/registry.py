@@ -87,6 +87,10 @@ class Adapter(ABC):
         """Return whether the head reads patch tokens, so that the last block must give every token back."""
         return False
 
+    def grid_rows(self, encoder: nn.Module) -> int:
+        """Return in how many rows the patches lie; 1 where one token follows the other, or where nobody knows."""
+        return 1
+
     def reads_prefix(self, encoder: nn.Module) -> bool:
         """Return whether the encoder's own `forward` reads the prefix tokens alone (and says so by `read_prefix`)."""
         return False

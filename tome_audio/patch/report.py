@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from tome_audio.merge import SHAPES, encoder_macs, reachable_cut
+from tome_audio.merge import AUTO, before_matching, encoder_macs, reachable_cut
 from tome_audio.patch.model import merged_blocks
 
 
@@ -15,7 +15,7 @@ from tome_audio.patch.model import merged_blocks
 class MergeReport:
     """Tokens and multiply-accumulates per block, for one clip.
 
-    `before` holds what rounds before the first block merge. `wanted` is what r asks of each block, `merged` what the
+    `before` holds what rounds before the first block merge, by `before_matching`. `wanted` is what r asks of each block, `merged` what the
     number of tokens allows (a `ComputeTarget` asks for what it gets); `tokens` holds N entering each block
     and, last, N leaving. `prefix_only` says that the last block computes the prefix tokens alone (and merges nothing).
     """
@@ -27,6 +27,7 @@ class MergeReport:
     macs_unmerged: tuple[int, ...]
     prefix_only: bool = False
     before: tuple[int, ...] = ()
+    before_matching: str = "adjacent"
 
     @property
     def is_clamped(self) -> bool:
@@ -62,10 +63,11 @@ def describe(model: nn.Module, n_tokens: int) -> MergeReport:
         macs_unmerged=tuple(encoder_macs([c], [n_tokens, n_tokens]) for c in costs),
         prefix_only=queries is not None,
         before=amounts.before,
+        before_matching=before_matching(blocks.config.r, blocks.grid_rows),
     )
 
 
-def reachable_target(model: nn.Module, n_tokens: int, shape: str = SHAPES[0]) -> float:
+def reachable_target(model: nn.Module, n_tokens: int, shape: str = AUTO) -> float:
     """Return the largest `ComputeTarget` that `model(x)` reaches when N = `n_tokens` tokens enter, whatever r is now.
 
     Raises:
@@ -73,4 +75,6 @@ def reachable_target(model: nn.Module, n_tokens: int, shape: str = SHAPES[0]) ->
     """
     blocks = merged_blocks(model)[0]
     queries = blocks.queries_of_last(reading=blocks.reads_prefix, merging=True)
-    return reachable_cut(n_tokens, blocks.n_prefix, blocks.costs, shape=shape, last_queries=queries)
+    return reachable_cut(
+        n_tokens, blocks.n_prefix, blocks.costs, shape=shape, last_queries=queries, rows=blocks.grid_rows
+    )

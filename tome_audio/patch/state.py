@@ -24,6 +24,7 @@ from tome_audio.merge import (
     pack_plan,
     size_bias,
     take_tokens,
+    takes_size,
     unmerge_tokens,
 )
 from tome_audio.patch.padding import check_mask, current_mask
@@ -117,7 +118,7 @@ class MergeState:
         self, x: Tensor, size: Tensor | None, total: MergePlan | None
     ) -> tuple[Tensor, Tensor | None, MergePlan | None]:
         """Merge in rounds before the first block, by the similarity of the tokens themselves."""
-        matching, counts = before_matching(self.config.r), self.counts[0]
+        matching, counts = before_matching(self.config.r, self.blocks.grid_rows), self.counts[0]
         for step, r in enumerate(self.amounts.before):
             if self.each is None:
                 plan = MATCHINGS[matching](x, r, n_prefix=self.n_prefix)
@@ -137,10 +138,13 @@ class MergeState:
             match = partial(MATCHINGS[matching], n_prefix=self.n_prefix)
             if matching == "random":
                 match = partial(match, seed=seed)
-            return [match_repeatedly(match, metric, self.amounts.blocks[index], size, n_prefix=self.n_prefix)]
+            r, sized, rounds = self.amounts.blocks[index], takes_size(matching), self.config.rounds
+            return [match_repeatedly(match, metric, r, size, n_prefix=self.n_prefix, sized=sized, rounds=rounds)]
         counts, amounts = self.counts[index], [amount.blocks[index] for amount in self.each]
         self.counts[index + 1] = [count - amount for count, amount in zip(counts, amounts, strict=True)]
-        return match_each_in_rounds(matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed)
+        return match_each_in_rounds(
+            matching, metric, amounts, counts, size, n_prefix=self.n_prefix, seed=seed, rounds=self.config.rounds
+        )
 
     def _of_block(self, option: str, index: int) -> str:
         """Return the matching or metric of one block: what the schedule says of it, else the option itself."""

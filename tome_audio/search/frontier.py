@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tome_audio.merge import SHAPES, ComputeTarget, Schedule, resolve_rate
+from tome_audio.merge import SHAPES, ComputeTarget, Schedule, before_matching, resolve_rate
 from tome_audio.patch import apply_patch, describe, is_patched
 from tome_audio.patch.config import Matching, Metric
 from tome_audio.patch.model import set_r
@@ -219,13 +219,16 @@ class _Run:
         found = []
         for shape in SHAPES:
             try:
+                rate = ComputeTarget(macs_cut, shape)
                 amounts = resolve_rate(
-                    ComputeTarget(macs_cut, shape), self.space.n_tokens, self.space.n_prefix, self.space.costs,
+                    rate, self.space.n_tokens, self.space.n_prefix, self.space.costs,
                     last_queries=self.space.last_queries,
                 )  # fmt: skip
             except ValueError:  # out of reach of this shape
                 continue
-            found.append(self.space.canonical(Schedule(amounts.blocks, amounts.before)))
+            matching = before_matching(rate)
+            if not amounts.before or matching in self.options.before_matchings:
+                found.append(self.space.canonical(Schedule(amounts.blocks, amounts.before, matching)))
         return found
 
     def _gain(self) -> Gain:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tome_audio.merge import Schedule
 from tome_audio.search.space import Draft, Gain, Space, reach
 
-MOST_ROUNDS = 4
+MOST_ROUNDS = 6
 _RENAMING = 0.2
 
 Move = Callable[[Draft, Space, random.Random], int | None]

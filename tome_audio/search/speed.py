@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tome_audio.merge import SHAPES, Amounts, ComputeTarget, Schedule, encoder_macs, max_r, resolve_rate
+from tome_audio.merge import (
+    SHAPES,
+    Amounts,
+    ComputeTarget,
+    Schedule,
+    before_matching,
+    encoder_macs,
+    max_r,
+    resolve_rate,
+)
 from tome_audio.patch.model import set_r
 from tome_audio.profiling import interleaved, ratio
 from tome_audio.search.space import Space
@@ -69,13 +78,14 @@ def timed_schedules(space: Space) -> list[Schedule]:
     for shape in SHAPES:
         for cut in _CUTS:
             try:
+                rate = ComputeTarget(cut, shape)
                 amounts = resolve_rate(
-                    ComputeTarget(cut, shape), space.n_tokens, space.n_prefix, space.costs,
+                    rate, space.n_tokens, space.n_prefix, space.costs,
                     last_queries=space.last_queries,
                 )  # fmt: skip
             except ValueError:  # out of reach of this shape
                 continue
-            found.append(space.canonical(Schedule(amounts.blocks, amounts.before)))
+            found.append(space.canonical(Schedule(amounts.blocks, amounts.before, before_matching(rate))))
     return list(dict.fromkeys(found))
 
 

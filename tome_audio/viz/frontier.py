@@ -14,6 +14,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 _STYLES = {
     "fitted": ("#0072B2", "o", "-"),
     "front-loaded": ("#009E73", "D", "-"),
+    "rounds": ("#4B0082", "P", "-"),
     "decreasing": ("#E69F00", "v", "--"),
     "constant": ("#D55E00", "s", "--"),
     "random merging": ("#CC79A7", "X", ":"),

@@ -70,6 +70,10 @@ class HuggingFaceAstAdapter(Adapter):
     def n_prefix(self, encoder: nn.Module) -> int:
         return 2
 
+    def grid_rows(self, encoder: Any) -> int:
+        config = encoder.config
+        return int((config.num_mel_bins - config.patch_size) // config.frequency_stride + 1)
+
     def attend(
         self, block: Any, x: Tensor, bias: Tensor | None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Tensor:

@@ -72,6 +72,10 @@ class TimmAdapter(Adapter):
     def n_prefix(self, encoder: Any) -> int:
         return int(encoder.num_prefix_tokens)
 
+    def grid_rows(self, encoder: Any) -> int:
+        rows, columns = getattr(encoder.patch_embed, "grid_size", None) or (1, 1)
+        return int(rows) if columns > 1 else 1
+
     def pools_patches(self, encoder: Any) -> bool:
         return encoder.global_pool not in ("", "token")
 
