@@ -43,7 +43,7 @@ _TITLES = {
 SUBJECTS = {
     "kwt1": Subject(
         DATA / KWT_WEIGHTS, DATA / "speech_commands", ("valid", "test"),
-        "KWT-1, {} spoken clips of speakers kept apart", (2, 3, 4, 5, 6, 8, 10, 12),
+        "KWT-1, {} spoken clips that took no part in fitting", (2, 3, 4, 5, 6, 8, 10, 12),
     ),
     **{
         name: Subject(RUNS / f"{name}.safetensors", RUNS / recipe.corpus, ("test",), _TITLES[name])
