@@ -15,9 +15,10 @@ from tome_audio.patch.model import merged_blocks
 class MergeReport:
     """Tokens and multiply-accumulates per block, for one clip.
 
-    `before` holds what rounds before the first block merge, by `before_matching`. `wanted` is what r asks of each block,
-    `merged` what the number of tokens allows (a `ComputeTarget` asks for what it gets); `tokens` holds N entering each
-    block and, last, N leaving. `prefix_only` says that the last block computes the prefix tokens alone (and merges nothing).
+    `before` holds what rounds before the first block merge, by `before_matching`. `wanted` is what r asks of each
+    block, `merged` what the number of tokens allows (a `ComputeTarget` asks for what it gets); `tokens` holds N
+    entering each block and, last, N leaving. `prefix_only` says that the last block computes the prefix tokens alone
+    (and merges nothing).
     """
 
     wanted: tuple[int, ...]
