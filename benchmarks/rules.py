@@ -1,7 +1,7 @@
 """Compare ways to merge on one model: CSV and JSON of every rule at every schedule, chosen and judged on other clips.
 
     python benchmarks/rules.py kwt1 --out benchmarks/results/rules-kwt1-torch2.11-cpu.csv
-    python benchmarks/rules.py MODEL.safetensors --data FOLDER --rates "3,6x" --out TABLE.csv
+    python benchmarks/rules.py MODEL.safetensors --data FOLDER --rates "3,6x:front-loaded" --out TABLE.csv
 
 Needs the real data (`TOME_AUDIO_DATA`). KWT-1 is scored on spoken clips of `speech_commands/split.csv`: rules and their
 constants are chosen on `train` speakers, judged on `valid` and `test` speakers. Another model is scored on the clips of
@@ -32,7 +32,7 @@ from tome_audio.merge import Rate
 from tome_audio.profiling import environment
 from tome_audio.search.divergence import divergence
 
-RATES = "8,10,12,(8,-1),[45,20,12,6],3x,4x,6x,8x,10x"
+RATES = "8,10,12,(8,-1),[45,20,12,6],3x:front-loaded,4x:front-loaded,6x:front-loaded,8x:front-loaded,10x:front-loaded"
 PARTS = {"choose": ("train",), "judge": ("valid", "test")}
 
 

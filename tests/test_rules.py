@@ -24,7 +24,7 @@ from rules_figure import to_markdown
 
 from tome_audio.merge import ComputeTarget, Schedule
 
-RATES = [3, [9, 2], Schedule((2, 1), (5, 3)), ComputeTarget(3.0)]
+RATES = [3, [9, 2], Schedule((2, 1), (5, 3)), ComputeTarget(3.0, "front-loaded")]
 ALL = [*in_blocks(multi_head=True, bands=3), *before_blocks(bands=3)]
 
 

@@ -69,7 +69,7 @@ class Lab:
         self.place = self._places()
 
     def amounts(self, rate: Rate) -> Amounts:
-        """Return what merges where, as a patched model would settle it."""
+        """Return what merges where; a `ComputeTarget` that names no shape is front-loaded, on grids too."""
         return resolve_rate(rate, self.n_tokens, self.n_prefix, self.costs, last_queries=self.n_prefix)
 
     def macs_cut(self, rate: Rate) -> float:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tome_audio.merge import ComputeTarget, Rate, check_rate
+from tome_audio.merge import AUTO, ComputeTarget, Rate, check_rate
 from tome_audio.patch import set_r
 
 Batch = Mapping[str, Any]
@@ -80,7 +80,7 @@ class TargetBetween:
 
     low: float
     high: float
-    shape: str = "front-loaded"
+    shape: str = AUTO
 
     def __post_init__(self) -> None:
         if not 1 <= self.low <= self.high:
