@@ -44,7 +44,7 @@ run_stage() {
 
 if [ -n "$smoke" ]; then   # generated clips laid out like the corpus, tiny models
   config=smoke r=0,2x results=$out/RESULTS.md labels=12
-  run_stage 0 tome-audio download --corpus speechcommands --data "$out/download" --imitation true
+  run_stage 0 tome-audio download --corpus speechcommands --data "$out/download" --imitation
   data=$out/download/speechcommands-imitation
 elif [ -z "$data" ]; then
   run_stage 0 tome-audio download --corpus speechcommands --data "$out/download"
@@ -55,11 +55,11 @@ teacher=${teacher:-teacher} distill=()
 clips=$out/data-$labels run=$out/$config-$labels-seed$seed teach=$out/teacher-$labels
 run_stage 1 tome-audio manifest --data "$data" --out "$clips" --corpus.name speechcommands --corpus.n_labels "$labels" --corpus.made "$clips/silence"
 if ! grep -q '^  weight: 1.0$' "$here/conf/$config.yaml"; then   # weight 1.0 learns from labels alone
-  run_stage 2 tome-audio train --config "$here/conf/$teacher.yaml" --data "$clips" --out "$teach" --resume true
+  run_stage 2 tome-audio train --config "$here/conf/$teacher.yaml" --data "$clips" --out "$teach" --resume
   run_stage 2 tome-audio teacher-logits --model "$teach/model.safetensors" --data "$clips" --split train --out "$teach/logits"
   distill=(--distill.logits "$teach/logits")
 fi
-run_stage 3 tome-audio train --config "$here/conf/$config.yaml" --data "$clips" --out "$run" --resume true \
+run_stage 3 tome-audio train --config "$here/conf/$config.yaml" --data "$clips" --out "$run" --resume \
   --trainer.seed "$seed" "${distill[@]}" "$@"
 run_stage 4 tome-audio evaluate --model "$run/model.safetensors" --data "$clips" --r "$r" --out "$run/evaluate"
 run_stage 5 tome-audio results "$run/evaluate" --append "$results" --title "$config, labels $labels, seed $seed" --command "$called"

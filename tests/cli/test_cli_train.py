@@ -131,7 +131,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path, data, 
     child.wait()
     assert not (killed / "model.safetensors").exists(), "the run had ended before it could be killed"
     assert run(*words, "--out", killed)[0] == 2  # there is a run already, and nobody said to resume it
-    assert run(*words, "--out", killed, "--resume", "true")[0] == 0
+    assert run(*words, "--out", killed, "--resume")[0] == 0
     first, second = (load_file(folder / "model.safetensors") for folder in (whole, killed))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     histories = [pd.read_csv(folder / "epochs.csv").drop(columns="seconds") for folder in (whole, killed)]
@@ -142,7 +142,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path, data, 
 def test_resuming_another_recipe_is_refused(tmp_path, data, config, run):
     words = ("train", "--config", config, "--data", data, "--out", tmp_path / "out", "--trainer.epochs", "1")
     assert run(*words)[0] == 0
-    code, _, err = run(*words, "--resume", "true", "--augment.freqm", "4")
+    code, _, err = run(*words, "--resume", "--augment.freqm", "4")
     assert code == 2 and "augment.freqm was 8, now 4" in err
 
 

@@ -122,6 +122,14 @@ def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
             command.add_argument(
                 "--model", action="append", required=True, help="A trained model; several --model are averaged."
             )
+        if name == "train":
+            command.add_argument(
+                "--resume", action="store_true", help="Go on from the newest checkpoint in --out, if there is one."
+            )
+        if name == "download":
+            command.add_argument(
+                "--imitation", action="store_true", help="Fetch nothing: write a few generated clips laid out alike."
+            )
         if name == "results":
             command.add_argument("runs", nargs="+", metavar="RUN", help="Folders that evaluate has written.")
         if name == "bench-report":
@@ -129,7 +137,15 @@ def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
                 "runs", nargs="*", default=[], metavar="RUN.json", help="Files of pytest --benchmark-json."
             )
             command.add_argument("--json", action="store_true", help="Print one JSON object, not a table.")
-        skipped: set[str | int] = {"file", "files", "runs", "json", *(["model"] if name == "teacher-logits" else [])}
+        skipped: set[str | int] = {
+            "file",
+            "files",
+            "runs",
+            "json",
+            "resume",
+            "imitation",
+            *(["model"] if name == "teacher-logits" else []),
+        }
         command.add_function_arguments(function, skip=skipped, as_group=False)
         commands.add_subcommand(name, command, help=summary)
     return parser
