@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "audio",
         "training",
         "tasks",
+        "losses",
         "evaluation",
         "metrics",
         "search",

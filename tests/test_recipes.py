@@ -8,16 +8,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from warm_tool import start
 
 from tome_audio.cli.main import _commands, _parser
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.parent for path in (ROOT / "egs").glob("*/run.sh"))
 CONFIGS = sorted((ROOT / "egs").rglob("conf/*.yaml"))
+CORPORA = [recipe for recipe in RECIPES if "--smoke" in (recipe / "run.sh").read_text()]
+SMALL = [config for config in CONFIGS if config.parent.parent not in CORPORA]
+STAGES = ["download", "manifest", "train", "teacher-logits", "train", "evaluate", "results"]
 
 
 def test_there_are_recipes():
-    assert RECIPES and CONFIGS
+    assert RECIPES and CONFIGS and SMALL
+    assert {recipe.name for recipe in CORPORA} >= {"speechcommands", "esc50", "fsdd"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
@@ -30,7 +35,8 @@ def test_a_recipe_is_complete_and_thin(recipe):
     subprocess.run(["bash", "-n", recipe / "run.sh"], check=True)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: f"{p.parent.parent.name}/{p.name}")
+# Those of `tome-audio train` are read in test_configs.py: which run.sh takes is a matter of its options.
+@pytest.mark.parametrize("config", SMALL, ids=lambda p: f"{p.parent.parent.name}/{p.name}")
 def test_a_config_is_read_by_its_command(config):
     command = next(line for line in (config.parent.parent / "run.sh").read_text().splitlines() if config.name in line)
     words = command.split()
@@ -54,3 +60,60 @@ def test_the_smoke_recipe_runs_end_to_end(tmp_path):
     table = pd.read_csv(tmp_path / "out" / "sweep" / "sweep.csv")
     assert (table["n_clips"] == 20).all() and table["macs_cut"].is_monotonic_increasing
     assert (tmp_path / "out" / "merged.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def tool(tmp_path_factory):
+    """The environment in which `tome-audio` is found."""
+    pytest.importorskip("accelerate")
+    pytest.importorskip("torchmetrics")
+    folder = tmp_path_factory.mktemp("tool")
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    server = start(folder, env)
+    yield {**env, "PATH": f"{folder}:{os.environ['PATH']}"}
+    server.kill()
+    server.wait()
+
+
+def call(recipe, env, *words):
+    command = ["bash", str(recipe / "run.sh"), *map(str, words)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_a_recipe_runs_from_end_to_end(recipe, tool, tmp_path):
+    before = (recipe / "RESULTS.md").read_text()
+    done = call(recipe, tool, "--smoke", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    stages = [line.split() for line in done.stdout.splitlines() if line.startswith("stage ")]
+    assert [words[3] for words in stages] == STAGES
+    assert [words[1] for words in stages] == ["0:", "1:", "2:", "2:", "3:", "4:", "5:"]
+    (table,) = tmp_path.rglob("evaluate.csv")
+    scored = pd.read_csv(table)
+    assert list(scored["r"].astype(str)) == ["0", "2x"] and scored["macs_cut"][1] > 1.5
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert "| 0 |" in written and "| 2x |" in written and "run.sh --smoke" in written
+    assert (recipe / "RESULTS.md").read_text() == before
+    again = call(recipe, tool, "--smoke", "--out", tmp_path, "--stage", 3, "--stop-stage", 3)  # it goes on where it was
+    assert again.returncode == 0 and again.stdout.count("stage ") == 1, again.stderr
+
+
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_a_recipe_refuses_what_it_does_not_know(recipe):
+    for words in (["--no-such-option", "1"], ["--stage"]):
+        done = call(recipe, os.environ, *words)
+        assert done.returncode == 2 and "usage: run.sh" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_every_option_of_the_reference_command_has_its_counterpart(recipe):
+    text = (recipe / "README.md").read_text()
+    options = ("model", "dataset", "data-train", "data-val", "data-eval", "exp-dir", "label-csv", "n_class", "lr",
+               "n-epochs", "batch-size", "save_model", "freqm", "timem", "mixup", "bal", "tstride", "fstride",
+               "imagenet_pretrain", "audioset_pretrain", "num-workers", "optim", "n-print-steps", "dataset_mean",
+               "dataset_std", "audio_length", "noise", "metrics", "loss", "warmup", "lrscheduler_start",
+               "lrscheduler_step", "lrscheduler_decay", "wa", "wa_start", "wa_end", "kd_lambda", "temperature",
+               "teachers_preds")  # fmt: skip
+    lacking = [option for option in options if f"`--{option}`" not in text]
+    assert not lacking

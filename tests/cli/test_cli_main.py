@@ -6,18 +6,18 @@ import pytest
 from tome_audio.cli.rates import parse_rate, parse_rates, rate_name
 from tome_audio.merge import ComputeTarget, Schedule
 
+COMMANDS = (
+    "demo", "classify", "inspect", "visualize", "serve", "sweep", "fit", "bench-report", "evaluate", "teacher-logits",
+    "download", "manifest", "train", "results",
+)  # fmt: skip
+
 
 def test_help_lists_every_command_and_the_exit_codes(run):
     code, out, _ = run("--help")
-    assert code == 0 and all(
-        name in out
-        for name in ("demo", "classify", "inspect", "visualize", "serve", "sweep", "fit", "bench-report", "exit codes")
-    )
+    assert code == 0 and all(name in out for name in (*COMMANDS, "exit codes"))
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "classify", "inspect", "visualize", "serve", "sweep", "fit", "bench-report"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_has_an_example_and_says_what_each_option_does(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and "Example: tome-audio" in " ".join(out.split())

@@ -44,7 +44,7 @@ def evaluate(
 
     Args:
         model: kwt1.npz, a checkpoint (.safetensors, .pth), or a Hugging Face AST.
-        data: Folder of labelled clips: one folder per class, FSDD, or a split.csv (file,label,split).
+        data: Folder of labelled clips: one per class, FSDD, a split.csv (file,label,split), or what manifest wrote.
         r: Settings to compare, such as 0,8,2x; or unpatched, which scores any model as it is, CNNs too.
         split: Which clips to score.
         metric: What similarity is measured on.

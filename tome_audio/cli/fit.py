@@ -12,6 +12,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from tome_audio.cli.corpora import is_manifest, manifest_clips
 from tome_audio.cli.loading import NAMES, LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.rates import rate_name
@@ -141,6 +142,8 @@ def _state_path(out: str, paths: dict[float, Path]) -> Path:
 
 def find_audio(data: str, seed: int) -> list[Clip]:
     """Return the clips of a folder in any layout that is known, or all audio files in it: nobody asks for labels."""
+    if is_manifest(Path(data)):
+        return list(manifest_clips(data).values())
     try:
         return find_clips(data, seed)
     except DataError:

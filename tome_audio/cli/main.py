@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from tome_audio.patch import MergeClampWarning, NotPatchedError
 from tome_audio.training.loop import TrainingError
@@ -28,6 +28,10 @@ _EXAMPLES = {
     "fit": "tome-audio fit --model kwt1.npz --data recordings/ --target 3.0 --out schedule.json",
     "evaluate": "tome-audio evaluate --model runs/model.safetensors --data recordings/ --split test --r 0,8,2x",
     "teacher-logits": "tome-audio teacher-logits --model teacher.safetensors --data recordings/ --out runs/teacher",
+    "download": "tome-audio download --corpus esc50 --data downloads",
+    "manifest": "tome-audio manifest --data downloads/ESC-50 --corpus.name esc50 --out runs/esc50/data",
+    "train": "tome-audio train --config egs/fsdd/conf/small.yaml --data runs/fsdd/data --out runs/fsdd/train --resume",
+    "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
 
@@ -37,14 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         commands = _commands()
-        parsed = _parser(commands).parse_args([_with_underscores(word) for word in given])
+        parser = _parser(commands)
+        parsed = instantiated(parser, parser.parse_args([_with_underscores(word) for word in given]))
         options: dict[str, Any] = {key: value for key, value in parsed[parsed.subcommand].items() if key != "config"}
         with warnings.catch_warnings():
             warnings.showwarning = _warn_in_one_line  # type: ignore[assignment]
             warnings.simplefilter("once", MergeClampWarning)
             return commands[parsed.subcommand](**options)
-    except KeyboardInterrupt:
-        sys.stderr.write("tome-audio: interrupted\n")
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"tome-audio: {str(error) or 'interrupted'}\n")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing is wrong, and nothing more can be said.
@@ -57,17 +62,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def instantiated(parser: ArgumentParser, parsed: Namespace) -> Namespace:
+    """Return parsed options with their groups as dataclasses, by the name that this release of jsonargparse has."""
+    make: Callable[[Namespace], Namespace] = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    return make(parsed)
+
+
 def _commands() -> dict[str, Callable[..., int]]:
     # Imported here, so that an installation that does not fit together is one sentence and no traceback.
     from tome_audio.cli.bench_report import bench_report
     from tome_audio.cli.classify import classify
+    from tome_audio.cli.corpora import download, manifest
     from tome_audio.cli.demo import demo
     from tome_audio.cli.evaluate import evaluate
     from tome_audio.cli.fit import fit
     from tome_audio.cli.inspect import inspect
+    from tome_audio.cli.results import results
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
     from tome_audio.cli.teacher_logits import teacher_logits
+    from tome_audio.cli.train import train
     from tome_audio.cli.visualize import visualize
 
     return {
@@ -80,6 +94,10 @@ def _commands() -> dict[str, Callable[..., int]]:
         "evaluate": evaluate,
         "fit": fit,
         "teacher-logits": teacher_logits,
+        "download": download,
+        "manifest": manifest,
+        "train": train,
+        "results": results,
         "bench-report": bench_report,
     }
 
@@ -104,12 +122,30 @@ def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
             command.add_argument(
                 "--model", action="append", required=True, help="A trained model; several --model are averaged."
             )
+        if name == "train":
+            command.add_argument(
+                "--resume", action="store_true", help="Go on from the newest checkpoint in --out, if there is one."
+            )
+        if name == "download":
+            command.add_argument(
+                "--imitation", action="store_true", help="Fetch nothing: write a few generated clips laid out alike."
+            )
+        if name == "results":
+            command.add_argument("runs", nargs="+", metavar="RUN", help="Folders that evaluate has written.")
         if name == "bench-report":
             command.add_argument(
                 "runs", nargs="*", default=[], metavar="RUN.json", help="Files of pytest --benchmark-json."
             )
             command.add_argument("--json", action="store_true", help="Print one JSON object, not a table.")
-        skipped: set[str | int] = {"file", "files", "runs", "json", *(["model"] if name == "teacher-logits" else [])}
+        skipped: set[str | int] = {
+            "file",
+            "files",
+            "runs",
+            "json",
+            "resume",
+            "imitation",
+            *(["model"] if name == "teacher-logits" else []),
+        }
         command.add_function_arguments(function, skip=skipped, as_group=False)
         commands.add_subcommand(name, command, help=summary)
     return parser

@@ -15,10 +15,11 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from tome_audio.cli.corpora import labelled
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
-from tome_audio.data.clips import Clip, LoadedClips, find_clips, load_waveforms
+from tome_audio.data.clips import Clip, LoadedClips, load_waveforms
 from tome_audio.evaluation import SweepAnswers, SweepRow, sweep_answers
 from tome_audio.merge import Rate
 from tome_audio.patch.config import Metric
@@ -46,7 +47,7 @@ def sweep(
 
     Args:
         model: kwt1.npz, a checkpoint (.safetensors, .pth), or a Hugging Face AST.
-        data: Folder of labelled clips: one folder per class, FSDD, or a split.csv (file,label,split).
+        data: Folder of labelled clips: one per class, FSDD, a split.csv (file,label,split), or what manifest wrote.
         r: Settings to compare: 0,4,8,[45,20,12,6],(8,-1).
         split: Which clips to score.
         metric: What similarity is measured on.
@@ -79,7 +80,7 @@ def labelled_clips(loaded: LoadedModel, data: str, split: str) -> list[Clip]:
         ValueError: the model names no classes, or the folder has no such clip or one of a label the model lacks.
     """
     names = loaded.need_labels()
-    clips = [clip for clip in find_clips(data) if split in ("all", clip.split)]
+    clips = [clip for clip in labelled(data) if split in ("all", clip.split)]
     if not clips:
         raise ValueError(f"{data} has no clip in split {split!r}")
     check_labels(clips, names, loaded.name)

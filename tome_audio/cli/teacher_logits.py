@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tome_audio.audio import AudioError, read_audio
+from tome_audio.cli.corpora import is_manifest, manifest_clips
 from tome_audio.cli.fit import find_audio
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn
@@ -36,12 +37,13 @@ def teacher_logits(
 ) -> int:
     """Write the logits of a model, or the mean of several, for every clip of a folder.
 
-    Writes teacher.json and logits-*.npz into the folder --out, by clip id: the path below --data without its extension.
+    Writes teacher.json and logits-*.npz into the folder --out, by clip id: that of the manifest, or the path below
+    --data without its extension.
     A run that was stopped goes on where it was; one with other models or settings needs another folder.
 
     Args:
         model: kwt1.npz, a checkpoint (.safetensors, .pth), or a Hugging Face AST.
-        data: Folder of clips: one folder per class, FSDD, a split.csv, or any folder with audio files in it.
+        data: Folder that `tome-audio manifest` has written, a folder of labelled clips, or any with audio files in it.
         out: Folder for the logits; made if need be.
         split: Which clips to run over.
         batch_size: Clips per forward pass.
@@ -56,7 +58,7 @@ def teacher_logits(
     models = [model] if isinstance(model, str) else model  # a config file may name one
     teachers = [load_model(name, labels) for name in models]
     names = _agreed_labels(teachers)
-    clips = _by_id([clip for clip in find_audio(data, seed=0) if split in ("all", clip.split)], Path(data), split)
+    clips = _chosen(data, split)
     writer = TeacherLogitsWriter(
         out,
         names,
@@ -140,6 +142,16 @@ def _identity(name: str) -> dict[str, Any]:
         while block := file.read(2**20):
             checksum.update(block)
     return {"name": path.name, "sha256": checksum.hexdigest()}
+
+
+def _chosen(data: str, split: str) -> dict[str, Clip]:
+    """Return the clips of a manifest by their ids there, or those of a folder by their paths below it."""
+    if not is_manifest(Path(data)):
+        return _by_id([clip for clip in find_audio(data, seed=0) if split in ("all", clip.split)], Path(data), split)
+    found = {name: clip for name, clip in manifest_clips(data).items() if split in ("all", clip.split)}
+    if not found:
+        raise DataError(f"{data} has no clip in split {split!r}")
+    return found
 
 
 def _by_id(clips: Sequence[Clip], root: Path, split: str) -> dict[str, Clip]:
