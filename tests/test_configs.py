@@ -92,6 +92,16 @@ def test_published_numbers_are_in_the_configs(parser):
         0.6, 48, 48, True,
     )  # fmt: skip
     assert speech.loss.binary and speech.distill.weight == 0.1 and speech.trainer.weight_decay == 5e-7
+    balanced, full = read("audioset/conf/ast.yaml"), read("audioset/conf/ast_full.yaml")
+    for train, wanted in ((balanced, (5e-5, 25, (6, 25), 10, 5)), (full, (1e-5, 5, (1, 5), 2, 1))):
+        curve = train.trainer.learning_rate
+        assert (train.trainer.lr, train.trainer.epochs, train.trainer.average, curve.start, curve.every) == wanted
+        assert (train.trainer.batch_size, train.augment.mixup, train.augment.timem, curve.warmup_steps) == (
+            12, 0.5, 192, 1000,
+        )  # fmt: skip
+    assert full.clips.balanced and not balanced.clips.balanced
+    reference = read("audioset/conf/fastast_kd.yaml")
+    assert (reference.model.fstride, reference.model.tstride, reference.trainer.lr) == (12, 10, 2.5e-4)
     esc = read("esc50/conf/ast.yaml")
     assert (esc.trainer.lr, esc.trainer.batch_size, esc.augment.timem, esc.loss.binary) == (1e-4, 48, 96, False)
     torch.testing.assert_close(esc.trainer.learning_rate.factor(0, 6, 100), 0.85**2)

@@ -22,7 +22,7 @@ STAGES = ["download", "manifest", "train", "teacher-logits", "train", "evaluate"
 
 def test_there_are_recipes():
     assert RECIPES and CONFIGS and SMALL
-    assert {recipe.name for recipe in CORPORA} >= {"speechcommands", "esc50", "fsdd"}
+    assert {recipe.name for recipe in CORPORA} >= {"speechcommands", "esc50", "fsdd", "audioset"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)

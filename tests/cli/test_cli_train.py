@@ -194,3 +194,35 @@ def test_merging_while_training_and_teaching_oneself(tmp_path, data, config, run
 def test_what_does_not_go_together_is_one_sentence(tmp_path, data, config, run, words, said):
     code, _, err = run("train", "--config", config, "--data", data, "--out", tmp_path / "out", *words)
     assert code == 2 and said in err and not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(tmp_path, data, config, run):
+    """The same config; only the launcher and the batch of each process differ."""
+    words = ["train", "--config", config, "--data", data, "--trainer.epochs", "1"]
+    assert run(*words, "--out", tmp_path / "one")[0] == 0
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tome_audio.cli.main", *words, "--trainer.batch_size", "2", "--out", tmp_path / "two"]
+    done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("training ast") == 1  # one process speaks for both
+    one, two = (pd.read_csv(tmp_path / name / "steps.csv") for name in ("one", "two"))
+    assert len(one) == len(two) == 6 and np.allclose(one["loss"], two["loss"], rtol=0, atol=1e-4)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
+
+
+def test_a_valid_set_of_its_own_and_a_start_from_another_model(tmp_path, data, config, run):
+    first = ("train", "--config", config, "--data", data, "--trainer.epochs", "1")
+    assert run(*first, "--out", tmp_path / "first")[0] == 0
+    start, out = tmp_path / "first" / "model.safetensors", tmp_path / "second"
+    words = ("--model.start", start, "--clips.valid_data", data / "manifest_valid.csv", "--trainer.lr", "1e-9")
+    table = pd.read_csv(data / "manifest.csv", dtype=str)
+    chosen = table[table["split"] == "test"].assign(path=lambda t: [str(data / p) for p in t["path"]])
+    chosen.to_csv(data / "manifest_valid.csv", index=False)
+    code, text, err = run(*first, *words, "--out", out)
+    assert code == 0 and "on 24 clips, 6 to validate on" in text, err
+    before, after = load_file(start), load_file(out / "model.safetensors")
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+    code, _, err = run(*first, *words, "--model.width", "32", "--out", tmp_path / "third")
+    assert code == 2 and "does not fit the model to be trained" in err

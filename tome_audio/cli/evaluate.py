@@ -12,12 +12,19 @@ import pandas as pd
 import torch
 from rich.table import Table
 
+from tome_audio.cli.evaluate_multi_label import (
+    multi_label_class_rows,
+    multi_label_rows,
+    multi_label_table,
+    multi_label_targets,
+)
 from tome_audio.cli.loading import load_model
 from tome_audio.cli.output import console, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
 from tome_audio.cli.sweep import answer_clips, labelled_clips
+from tome_audio.data.clips import Clip
 from tome_audio.evaluation import SweepAnswers
-from tome_audio.metrics import SingleLabelScores, per_class_rows, single_label_scores
+from tome_audio.metrics import SingleLabelScores, multi_label_scores, per_class_rows, single_label_scores
 from tome_audio.patch.config import Metric
 from tome_audio.patch.registry import UnsupportedModelError
 from tome_audio.profiling import environment
@@ -37,9 +44,10 @@ def evaluate(
     out: str = "runs/evaluate",
     labels: str | None = None,
 ) -> int:
-    """Score a model with one label per clip over several r: accuracy, macro precision, recall and F1, MACs, speed-up.
+    """Score a model over several r: accuracy, macro precision, recall and F1, or mAP, mAUC and d'; MACs, speed-up.
 
-    Measures as sweep does. Writes evaluate.csv, classes.csv (every class with every r) and evaluate.json (options,
+    Measures as sweep does. A model for several labels per clip is scored by mAP, mAUC and d' on what `tome-audio
+    manifest` wrote. Writes evaluate.csv, classes.csv (every class with every r) and evaluate.json (options,
     versions, machine) into the folder --out. Macro means leave out classes that no clip has.
 
     Args:
@@ -59,23 +67,36 @@ def evaluate(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_model(model, labels)
-    clips = labelled_clips(loaded, data, split)
+    targets = multi_label_targets(loaded, data, split) if loaded.multi_label else None
+    clips = labelled_clips(loaded, data, split) if targets is None else [Clip(path, "", split) for path in targets]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found, errors = answer_clips(loaded, clips, rates, metric, batch_size)
+        found, errors = answer_clips(loaded, clips, rates, metric, batch_size, targets)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{error}; to score it as it is, use --r {UNPATCHED}") from error
     names = loaded.need_labels()
+    if targets is not None:
+        found_scores = [multi_label_scores(answer, found.truth) for answer in found.answers[1 if rates else 0 :]]
+        rows = multi_label_rows(found, found_scores)
+        by_class = multi_label_class_rows(rows, found_scores, names)
+        _write(folder, rows, by_class, _options(model, data, r, split, metric, batch_size))
+        console().print(multi_label_table(rows))
+        console().print(f"written: {folder}/evaluate.csv, classes.csv, evaluate.json")
+        return 1 if errors else 0
     scores = [single_label_scores(answer, found.truth, len(names)) for answer in found.answers]
     # The unpatched answers are a row of their own only where nothing else is asked for: r = 0 gives the same.
     scored = scores[1:] if rates else scores
-    options = {"model": model, "data": data, "r": r, "split": split, "metric": metric, "batch_size": batch_size}
     rows = _rows(found, scored)
-    _write(folder, rows, _class_rows(rows, scored, names), {**options, "threads": torch.get_num_threads()})
+    _write(folder, rows, _class_rows(rows, scored, names), _options(model, data, r, split, metric, batch_size))
     console().print(_table(rows, scored[0]))
     console().print(f"written: {folder}/evaluate.csv, classes.csv, evaluate.json")
     return 1 if errors else 0
+
+
+def _options(model: str, data: str, r: str, split: str, metric: str, batch_size: int) -> dict[str, Any]:
+    options = {"model": model, "data": data, "r": r, "split": split, "metric": metric, "batch_size": batch_size}
+    return {**options, "threads": torch.get_num_threads()}
 
 
 def _rows(found: SweepAnswers, scores: Sequence[SingleLabelScores]) -> list[dict[str, Any]]:

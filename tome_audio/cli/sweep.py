@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -88,9 +88,17 @@ def labelled_clips(loaded: LoadedModel, data: str, split: str) -> list[Clip]:
 
 
 def answer_clips(
-    loaded: LoadedModel, clips: Sequence[Clip], rates: Sequence[Rate], metric: Metric, batch_size: int
+    loaded: LoadedModel,
+    clips: Sequence[Clip],
+    rates: Sequence[Rate],
+    metric: Metric,
+    batch_size: int,
+    labels: Mapping[Path, Tensor] | None = None,
 ) -> tuple[SweepAnswers, int]:
-    """Score and time the model on those clips that can be read; name the others on stderr and count them."""
+    """Score and time the model on those clips that can be read; name the others on stderr and count them.
+
+    `labels` (K,) by path are for clips that have several.
+    """
     names = loaded.need_labels()
     with progress() as bars:
         reading = bars.add_task("read", total=len(clips))
@@ -98,10 +106,11 @@ def answer_clips(
         running = bars.add_task("sweep", total=math.ceil(len(read.clips) / batch_size))
         found = sweep_answers(
             loaded.model,
-            batches(loaded, read, names, batch_size),
+            batches(loaded, read, names, batch_size, labels),
             rates,
             metric=metric,
             silence=names.index(SILENCE) if SILENCE in names else None,
+            multi_label=labels is not None,
             on_batch=lambda: bars.advance(running),
         )
     for error in read.errors:
@@ -122,13 +131,20 @@ def check_labels(clips: Sequence[Clip], names: Sequence[str], model: str) -> Non
 
 
 def batches(
-    loaded: LoadedModel, read: LoadedClips, names: Sequence[str], batch_size: int
+    loaded: LoadedModel,
+    read: LoadedClips,
+    names: Sequence[str],
+    batch_size: int,
+    labels: Mapping[Path, Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield model inputs and class indices (B,), feature extraction done."""
+    """Yield model inputs and class indices (B,), or labels (B, K) where they are given; feature extraction done."""
     assert loaded.prepare is not None  # need_labels has seen it
     for start in range(0, len(read.clips), batch_size):
         part = slice(start, start + batch_size)
-        target = torch.tensor([names.index(clip.label) for clip in read.clips[part]])
+        if labels is None:
+            target = torch.tensor([names.index(clip.label) for clip in read.clips[part]])
+        else:
+            target = torch.stack([labels[clip.path] for clip in read.clips[part]])
         yield loaded.prepare(read.waveforms[part]), target
 
 

@@ -58,7 +58,7 @@ def find_parts(data: str, corpus: CorpusConfig, clips: ClipsConfig, report: Path
     entries = [replace(entry, split=entry.split or "train") for entry in found.entries]
     if clips.valid_data is not None:
         valid = corpus_manifest(corpus, clips.valid_data, clips.label_csv)
-        entries = [entry for entry in entries if entry.split != "valid"]
+        entries = [entry for entry in entries if entry.split == "train"]
         entries += [replace(entry, split="valid") for entry in valid.entries]
     found = replace(found, entries=tuple(entries))
     wanted = replace(found, entries=tuple(entry for entry in found.entries if entry.split in ("train", "valid")))

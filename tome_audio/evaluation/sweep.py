@@ -40,7 +40,10 @@ class SweepRow:
 
 
 class SweepAnswers(NamedTuple):
-    """Rows, one per setting of r; class indices (N,) of the clips; and what each setting answered, unpatched first."""
+    """Rows, one per setting of r; the truth; and what each setting answered, unpatched first.
+
+    Truth and answers are class indices (N,); where clips have several labels, labels (N, K) and logits (N, K).
+    """
 
     rows: list[SweepRow]
     truth: Tensor
@@ -85,9 +88,12 @@ def sweep_answers(
     *,
     metric: Metric = "key",
     silence: int | None = None,
+    multi_label: bool = False,
     on_batch: Callable[[], None] | None = None,
 ) -> SweepAnswers:
     """Do what `sweep` does and keep the answers; without any rate the model is only scored, whatever model it is.
+
+    With `multi_label` batches hold labels (B, K), and the accuracy of a row is NaN: it means nothing there.
 
     Raises:
         ValueError: as `sweep`.
@@ -104,9 +110,11 @@ def sweep_answers(
     targets: list[Tensor] = []
     tokens: dict[str, list[int]] = {}
     for inputs, target in batches:
-        calls: dict[str, Callable[[], Any]] = {"unpatched": partial(_answer, model, None, inputs, answers["unpatched"])}
+        calls: dict[str, Callable[[], Any]] = {
+            "unpatched": partial(_answer, model, None, inputs, answers["unpatched"], multi_label)
+        }
         for rate, name in zip(rates, names[1:], strict=True):
-            calls[name] = partial(_answer, merged, rate, inputs, answers[name])
+            calls[name] = partial(_answer, merged, rate, inputs, answers[name], multi_label)
         if not targets:
             tokens = {name: _tokens(merged, rate, inputs) for rate, name in zip(rates, names[1:], strict=True)}
             model(inputs)
@@ -123,26 +131,30 @@ def sweep_answers(
     for rate, name in zip(rates, names[1:], strict=True):
         merged.r = rate
         answer = torch.cat(answers[name])
+        same = (answer.argmax(-1) == base.argmax(-1)) if multi_label else (answer == base)
         rows.append(
             SweepRow(
                 rate,
                 tokens[name][-1],
                 describe(merged, tokens[name][0]).macs_cut,
                 *ratio(seconds["unpatched"], seconds[name]),
-                accuracy=_percent(answer == truth),
-                accuracy_spoken=None if silence is None else _percent((answer == truth)[truth != silence]),
-                agreement=_percent(answer == base),
+                accuracy=float("nan") if multi_label else _percent(answer == truth),
+                accuracy_spoken=None
+                if silence is None or multi_label
+                else _percent((answer == truth)[truth != silence]),
+                agreement=_percent(same),
                 n_clips=len(truth),
             )
         )
     return SweepAnswers(rows, truth, [torch.cat(answers[name]) for name in names])
 
 
-def _answer(model: Any, rate: Rate | None, inputs: Tensor, answers: list[Tensor]) -> None:
+def _answer(model: Any, rate: Rate | None, inputs: Tensor, answers: list[Tensor], whole: bool) -> None:
     if rate is not None:
         model.r = rate
     output = model(inputs)
-    answers.append(getattr(output, "logits", output).argmax(-1).cpu())
+    logits = getattr(output, "logits", output)
+    answers.append((logits if whole else logits.argmax(-1)).cpu())
 
 
 def _tokens(model: Any, rate: Rate, inputs: Tensor) -> list[int]:
