@@ -5,7 +5,8 @@ import torch
 from fakes import CASES
 
 from tome_audio.evaluation import sweep
-from tome_audio.patch import UnsupportedModelError, apply_patch
+from tome_audio.merge import ComputeTarget, Schedule, SimilarityThreshold
+from tome_audio.patch import UnsupportedModelError, apply_patch, describe
 
 
 @pytest.fixture
@@ -48,7 +49,19 @@ def test_batches_may_be_a_stream_and_are_counted(model):
     assert len(seen) == 3 and row.accuracy_spoken is None
 
 
+def test_what_merges_before_the_first_block_counts(model):
+    n_tokens = CASES["kwt"].n_tokens
+    rates = [ComputeTarget(1.5), Schedule((1,), (3, 2)), Schedule((1,), (3,), n_tokens=n_tokens)]
+    merged = apply_patch(copy.deepcopy(model))
+    for rate, row in zip(rates, sweep(model, batches(), rates), strict=True):
+        merged.r = rate
+        report = describe(merged, n_tokens)
+        assert row.macs_cut == report.macs_cut > 1 and row.tokens_left == report.tokens[-1]
+
+
 def test_errors(model):
+    with pytest.raises(ValueError, match="fixed amounts"):
+        sweep(model, batches(), [SimilarityThreshold(0.9)])
     with pytest.raises(ValueError, match="at least one batch"):
         sweep(model, [], [0])
     with pytest.raises(ValueError, match="r lists 4 layers"):

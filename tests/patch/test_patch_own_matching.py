@@ -1,12 +1,14 @@
 """Matchings of one's own: registered by how they score pairs, used by name like those of the package."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from fakes import CASES, logits
 
 from tome_audio.merge import MATCHINGS, ComputeTarget, Schedule, register_matching, unregister_matching
-from tome_audio.patch import MergeConfig, apply_patch, token_mask, trace
+from tome_audio.patch import MergeConfig, apply_patch, remove_patch, token_mask, trace
 
 MODELS = ["vit_layerscale_qknorm", "ast", "kwt"]
 pytestmark = pytest.mark.filterwarnings("ignore::tome_audio.patch.MergeClampWarning")
@@ -112,3 +114,13 @@ def test_what_is_unknown_or_scores_wrongly_is_refused(own):
     apply_patch(model, 2, matching="one number")
     with pytest.raises(ValueError, match=r"must score pairs as \(3, \d+, \d+\) \(B, \|A\|, \|B\|\), got"):
         run(model, x)
+
+
+def test_a_model_can_be_patched_anew_after_its_matching_is_gone():
+    _, model, x = build("kwt")
+    register_matching("gone", by_cosine)
+    apply_patch(model, 2, matching="gone")
+    unregister_matching("gone")
+    assert model.r == 2
+    again = apply_patch(copy.deepcopy(model), 2)
+    assert torch.equal(run(again, x), run(apply_patch(remove_patch(model), 2), x))

@@ -9,7 +9,7 @@ from fakes import CASES, DEPTH, logits
 
 from tome_audio.merge import ComputeTarget, Schedule, SimilarityThreshold
 from tome_audio.models import AST
-from tome_audio.patch import MergeConfig, apply_patch, describe, reachable_target, trace
+from tome_audio.patch import MergeConfig, apply_patch, describe, reachable_target, remove_patch, trace
 
 FAMILIES = [name for name in CASES if name != "vit_attention_pool"]
 
@@ -91,6 +91,32 @@ def test_a_target_takes_the_shape_that_suits_the_patches(name):
     assert describe(model, case.n_tokens) == report
     model.r = ComputeTarget(1.3, "front-loaded" if on_grid else "rounds")
     assert describe(model, case.n_tokens) != report
+
+
+def test_a_projection_that_was_replaced_makes_the_grid_unknown():
+    model = build("ast_original_layout")[0]
+    apply_patch(model, ComputeTarget(1.3))
+    assert describe(model, 26).before_matching == "bipartite"
+    remove_patch(model)
+    model.v.patch_embed.proj = torch.nn.Conv2d(1, 48, (64, 4), (64, 4))
+    apply_patch(model, ComputeTarget(1.3))
+    assert describe(model, 26).before_matching == "adjacent"
+
+
+def test_a_model_patched_before_grids_were_known_still_runs():
+    model, x, case = build("vit")
+    apply_patch(model, ComputeTarget(1.3, "front-loaded"))
+    expected = run(model, x)
+    del next(m for m in model.modules() if hasattr(m, "queries_of_last")).__dict__["grid_rows"]
+    assert torch.equal(run(model, x), expected) and describe(model, case.n_tokens).macs_cut >= 1.3
+
+
+def test_blocks_that_were_taken_away_are_noticed():
+    model, _, _ = build("vit")
+    apply_patch(model, 1)
+    del model.blocks[-1]
+    with pytest.raises(ValueError, match="blocks were added or removed"):
+        model.r = 2
 
 
 def test_patches_that_span_all_frequencies_follow_each_other_in_time():

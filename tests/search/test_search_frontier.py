@@ -46,6 +46,18 @@ def test_every_target_is_met_and_what_is_said_is_true(name):
         assert json.loads(json.dumps(entry.facts()))["n_clips"] == 40
 
 
+def test_a_schedule_says_what_it_was_fitted_with():
+    model, inputs = problem()
+    options = replace(OPTIONS, metric="hidden", matching="adjacent")
+    (entry,) = fit_frontier(model, inputs, [2.0], options)
+    merging = [i for i, r in enumerate(entry.schedule.blocks) if r]
+    assert all(entry.schedule.metrics[i] == "hidden" and entry.schedule.matchings[i] == "adjacent" for i in merging)
+    with torch.no_grad():
+        used = logits(apply_patch(copy.deepcopy(model), entry.schedule)(inputs))
+        fitted = logits(apply_patch(copy.deepcopy(model), entry.schedule, metric="hidden", matching="adjacent")(inputs))
+    assert torch.equal(used, fitted)
+
+
 def test_it_is_no_worse_on_its_clips_than_the_shapes_it_starts_from():
     model, inputs = problem()
     options = replace(OPTIONS, budget=40)

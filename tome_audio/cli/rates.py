@@ -58,15 +58,16 @@ def rate_name(rate: Rate) -> str:
 
 def _block_names(schedule: Schedule) -> list[str]:
     """Return what each block merges, with a letter for a matching or a metric of its own."""
-    names = []
-    for i, r in enumerate(schedule.blocks):
-        named = ((schedule.matchings, _MATCHINGS), (schedule.metrics, _METRICS))
-        letters = [
-            next((letter for letter, name in known.items() if name == (own[i] if i < len(own) else "")), "")
-            for own, known in named
-        ]
-        names.append(f"{r}{''.join(letters)}")
-    return names
+    kinds = ((schedule.matchings, _MATCHINGS), (schedule.metrics, _METRICS))
+    return [
+        "".join([str(r), *(_letter(names[i] if i < len(names) else "", known) for names, known in kinds)])
+        for i, r in enumerate(schedule.blocks)
+    ]
+
+
+def _letter(name: str, known: dict[str, str]) -> str:
+    """Return the letter of a name, and one without a letter in brackets."""
+    return next((letter for letter, said in known.items() if said == name), f"({name})")
 
 
 def _schedule(before: list[int], blocks: str, before_matching: str) -> Schedule:

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ def serve(
     beside = Path(name).parent / "examples"
     found = find_examples(examples) if examples is not None else {}
     if examples is None and Path(name).is_file() and beside.is_dir():
-        found = find_examples(beside)
+        with suppress(ValueError):  # a folder of that name without audio in it
+            found = find_examples(beside)
     with _ended_like_interrupted(), tempfile.TemporaryDirectory(prefix="tome-audio-page-") as folder:
         # gradio reads these while it is imported.
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
@@ -65,7 +66,8 @@ def serve(
                 warn(f"warning: example left out: {error}")
             page = layout.build_page(pair, clips, max_seconds=max_seconds)
             _announce(host, listening.getsockname()[1])
-            hosts = ("127.0.0.1", "localhost", host) if _is_loopback(host) and ":" not in host else ("*",)
+            # Of an IPv6 address the server compares what stands before the first colon, a bracket; no name has one.
+            hosts = ("127.0.0.1", "localhost", "[" if ":" in host else host) if _is_loopback(host) else ("*",)
             app = server.make_app(page, folder=Path(folder), max_megabytes=max_megabytes, hosts=hosts)
             server.run(app, listening)
     return 0

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tome_audio.merge import Rate
-from tome_audio.patch import apply_patch, describe, is_patched, trace
+from tome_audio.merge import Rate, SimilarityThreshold
+from tome_audio.patch import Trace, apply_patch, describe, is_patched, trace
 from tome_audio.patch.config import Metric
 from tome_audio.profiling import interleaved, ratio
 
@@ -101,6 +101,8 @@ def sweep_answers(
     """
     if is_patched(model):
         raise ValueError("sweep compares with the unpatched model: call remove_patch(model) first")
+    if any(isinstance(rate, SimilarityThreshold) for rate in rates):
+        raise ValueError("a SimilarityThreshold merges what the clips have: a sweep takes settings with fixed amounts")
     merged: Any = apply_patch(copy.deepcopy(model), metric=metric) if rates else None
     for rate in rates:
         merged.r = rate
@@ -108,7 +110,7 @@ def sweep_answers(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     answers: dict[str, list[Tensor]] = {name: [] for name in names}
     targets: list[Tensor] = []
-    tokens: dict[str, list[int]] = {}
+    passes: dict[str, Trace] = {}
     for inputs, target in batches:
         calls: dict[str, Callable[[], Any]] = {
             "unpatched": partial(_answer, model, None, inputs, answers["unpatched"], multi_label)
@@ -116,7 +118,7 @@ def sweep_answers(
         for rate, name in zip(rates, names[1:], strict=True):
             calls[name] = partial(_answer, merged, rate, inputs, answers[name], multi_label)
         if not targets:
-            tokens = {name: _tokens(merged, rate, inputs) for rate, name in zip(rates, names[1:], strict=True)}
+            passes = {name: _pass(merged, rate, inputs) for rate, name in zip(rates, names[1:], strict=True)}
             model(inputs)
         for name, (taken,) in interleaved(calls, turns=1, warmup=0).items():
             if not targets or len(target) == len(targets[0]):
@@ -135,8 +137,8 @@ def sweep_answers(
         rows.append(
             SweepRow(
                 rate,
-                tokens[name][-1],
-                describe(merged, tokens[name][0]).macs_cut,
+                passes[name].tokens[-1],
+                describe(merged, passes[name].n_tokens).macs_cut,
                 *ratio(seconds["unpatched"], seconds[name]),
                 accuracy=float("nan") if multi_label else _percent(answer == truth),
                 accuracy_spoken=None
@@ -157,11 +159,11 @@ def _answer(model: Any, rate: Rate | None, inputs: Tensor, answers: list[Tensor]
     answers.append((logits if whole else logits.argmax(-1)).cpu())
 
 
-def _tokens(model: Any, rate: Rate, inputs: Tensor) -> list[int]:
+def _pass(model: Any, rate: Rate, inputs: Tensor) -> Trace:
     model.r = rate
     with trace(model) as traces:
         model(inputs)
-    return traces[0].tokens
+    return traces[0]
 
 
 def _percent(right: Tensor) -> float:

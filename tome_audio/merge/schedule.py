@@ -68,7 +68,11 @@ class Schedule:
             raise ValueError(f"before_matching={self.before_matching!r} is unknown; choose adjacent or bipartite")
         for name in ("matchings", "metrics"):
             values = getattr(self, name)
-            if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+            if (
+                isinstance(values, str)
+                or not isinstance(values, Sequence)
+                or not all(isinstance(v, str) for v in values)
+            ):
                 raise ValueError(f"{name}={values!r} of a Schedule must be a list of names, one per block")
             object.__setattr__(self, name, tuple(values))
         for name in ("depth", "n_tokens"):

@@ -39,7 +39,7 @@ def score_pairs(
     wanted = (even.shape[0], even.shape[1], odd.shape[1])
     if scores.shape != wanted:
         raise ValueError(f"a registered matching must score pairs as {wanted} (B, |A|, |B|), got {tuple(scores.shape)}")
-    return _best(scores, valid)
+    return _best(scores.to(patches.dtype), valid)
 
 
 def _best(scores: Tensor, valid: Tensor | None) -> Scores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from tome_audio.merge import (
     merge_tokens,
 )
 from tome_audio.patch.state import MergeState
+
+_UNCOMPILED = "a SimilarityThreshold reads the clips: give r as numbers to compile in one graph"
 
 
 class ThresholdState(MergeState):
@@ -37,9 +40,17 @@ class ThresholdState(MergeState):
         whole = self.rate.of_blocks(self.blocks.depth)
         return tuple(whole[layer] for layer in self.blocks.layers)
 
+    @torch.compiler.disable(reason=_UNCOMPILED)
+    def is_plain(self, index: int, x: Tensor, *args: Any, **kwargs: Any) -> bool:
+        """Return whether block `index` has nothing to merge and no merged tokens before it."""
+        return super().is_plain(index, x, *args, **kwargs)
+
+    @torch.compiler.disable(reason=_UNCOMPILED)
+    def run(self, index: int, block: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run one block with merging, as it is while the rest of the model is compiled."""
+        return super().run(index, block, x, *args, **kwargs)
+
     def _resolve(self, n_tokens: int) -> Amounts:
-        if torch.compiler.is_compiling():
-            raise ValueError("a SimilarityThreshold reads the clips and cannot be compiled: give r as numbers instead")
         blocks = [int(threshold is not None) for threshold in self._thresholds()]
         if self.last_queries is not None:
             blocks[-1] = 0  # nobody would see what the last block merges

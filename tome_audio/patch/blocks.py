@@ -109,7 +109,7 @@ class MergedBlocks(nn.ModuleList):
     head_tokens: int
     layers: range
     costs: tuple[BlockCost, ...]
-    grid_rows: int
+    grid_rows: int = 1
 
     @classmethod
     def wrap(
@@ -154,6 +154,7 @@ class MergedBlocks(nn.ModuleList):
 
     def record_metrics(self) -> None:
         """Let every block hand over what its similarity is measured on."""
+        self._check_blocks()
         own = self.config.r.metrics if isinstance(self.config.r, Schedule) else ()
         for layer, block in zip(self.layers, self._modules.values(), strict=True):
             metric = (own[layer] if layer < len(own) else "") or self.config.metric
@@ -216,8 +217,7 @@ class MergedBlocks(nn.ModuleList):
         return self.n_prefix if self.adapter.can_attend_prefix(last) else None
 
     def __iter__(self) -> Iterator[Any]:
-        if len(self._modules) != len(self.layers):
-            raise ValueError("blocks were added or removed after apply_patch: call apply_patch again")
+        self._check_blocks()
         if self.layers.start > 0 and self._merges_before(self.layers.start):
             raise ValueError(
                 f"a part of the blocks that begins at block {self.layers.start} cannot know what was merged before it; "
@@ -248,6 +248,10 @@ class MergedBlocks(nn.ModuleList):
         )
         part.__dict__.update(layers=self.layers[index])
         return part
+
+    def _check_blocks(self) -> None:
+        if len(self._modules) != len(self.layers):
+            raise ValueError("blocks were added or removed after apply_patch: call apply_patch again")
 
     def _merges_before(self, layer: int) -> bool:
         """Return whether something merges before this block of the model."""

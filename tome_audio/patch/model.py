@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,7 +56,7 @@ def merge_config(model: nn.Module) -> MergeConfig:
     Raises:
         NotPatchedError: if the model is not patched.
     """
-    return replace(merged_blocks(model)[0].config)
+    return copy.copy(merged_blocks(model)[0].config)  # its names may have been unregistered: nothing is checked anew
 
 
 def set_r(model: nn.Module, r: Rate) -> None:

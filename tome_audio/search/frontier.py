@@ -6,7 +6,7 @@ import copy
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tome_audio.merge import SHAPES, ComputeTarget, Schedule, before_matching, resolve_rate
 from tome_audio.patch import apply_patch, describe, is_patched
-from tome_audio.patch.config import Matching, Metric
+from tome_audio.patch.config import Matching, MergeConfig, Metric
 from tome_audio.patch.model import set_r
 from tome_audio.search.climb import FIT_PARTS, HELD_OUT, Bench, Goal, choose, climb, name_of
 from tome_audio.search.divergence import Judge
@@ -261,7 +261,7 @@ class _Run:
             best, speedup = self._fast_enough(target, best)
         set_r(self.merged, best)
         return Fitted(
-            schedule=self.space.bound(best),
+            schedule=self.space.bound(self._named(best)),
             target=target,
             unit=self.options.unit,
             macs_cut=describe(self.merged, self.space.n_tokens).macs_cut,
@@ -271,6 +271,25 @@ class _Run:
             n_clips=self.n_clips,
             n_tokens=self.space.n_tokens,
             n_prefix=self.space.n_prefix,
+        )
+
+    def _named(self, schedule: Schedule) -> Schedule:
+        """Return the schedule with the metric and matching of every block by name, where they are no defaults.
+
+        A schedule is used with a model that was patched without options.
+        """
+        defaults = MergeConfig()
+
+        def fill(own: tuple[str, ...], name: str, usual: str) -> tuple[str, ...]:
+            if name == usual:
+                return own
+            padded = (*own, *("",) * (len(schedule.blocks) - len(own)))
+            return tuple((said or name) if r else "" for said, r in zip(padded, schedule.blocks, strict=True))
+
+        return replace(
+            schedule,
+            metrics=fill(schedule.metrics, self.options.metric, defaults.metric),
+            matchings=fill(schedule.matchings, self.options.matching, defaults.matching),
         )
 
     def _fast_enough(self, target: float, best: Schedule) -> tuple[Schedule, float]:

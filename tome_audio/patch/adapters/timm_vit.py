@@ -73,8 +73,12 @@ class TimmAdapter(Adapter):
         return int(encoder.num_prefix_tokens)
 
     def grid_rows(self, encoder: Any) -> int:
-        rows, columns = getattr(encoder.patch_embed, "grid_size", None) or (1, 1)
-        return int(rows) if columns > 1 else 1
+        embed = encoder.patch_embed
+        rows, columns = getattr(embed, "grid_size", None) or (1, 1)
+        # The original AST replaces the projection and the number of patches, and leaves the grid of the image model.
+        kernel = getattr(getattr(embed, "proj", None), "kernel_size", None)
+        known = kernel is None or tuple(kernel) == tuple(getattr(embed, "patch_size", kernel))
+        return int(rows) if columns > 1 and known else 1
 
     def pools_patches(self, encoder: Any) -> bool:
         return encoder.global_pool not in ("", "token")
