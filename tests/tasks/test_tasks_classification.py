@@ -51,6 +51,14 @@ def test_binary_cross_entropy_of_several_labels_and_of_indices():
     assert loss(Classification(binary=True), labels=indices)[0] == one_hot
 
 
+def test_several_labels_per_clip_need_binary():
+    task = Classification()
+    with pytest.raises(ValueError, match="must add up to 1 where multi_label is False: is this multi-label data"):
+        loss(task, labels=SEVERAL)
+    with pytest.raises(ValueError, match="must add up to 1"):
+        task.metrics({"logits": LOGITS, "labels": SEVERAL})
+
+
 def distill(student, target, teacher, *, known):
     hard = F.cross_entropy(student, target)
     per_clip = (student - teacher).square().mean(1)

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tome_audio.losses import hard_loss
 from tome_audio.tasks.teachers import logits_of
 
 Batch = Mapping[str, Any]
@@ -93,7 +93,8 @@ class Classification:
         """Return the loss of a training batch; with distillation its two parts are logged.
 
         Raises:
-            ValueError: Distillation without a teacher in the loop or in the batch.
+            ValueError: Distillation without a teacher in the loop or in the batch, or labels that do not fit the
+                logits or, without `binary`, do not add up to 1 for a clip.
         """
         features = batch["features"]
         if self.augment is not None:
@@ -139,12 +140,7 @@ class Classification:
         return -metrics["loss"] if self.best == "loss" else metrics[self.best]
 
     def _hard(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = _wide(logits)
-        if not self.binary:
-            labels = labels if labels.ndim == 1 else labels.to(logits.dtype)
-            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        labels = F.one_hot(labels, logits.shape[1]) if labels.ndim == 1 else labels
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        return hard_loss(logits, labels, multi_label=self.binary, label_smoothing=self.label_smoothing)
 
 
 def _wide(logits: Tensor) -> Tensor:
