@@ -13,7 +13,17 @@ from tome_audio.tasks.teachers import logits_of
 
 Batch = Mapping[str, Any]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-Scores = Callable[[Tensor, Tensor], Mapping[str, float]]
+
+
+class HasFigures(Protocol):
+    """Scores that name their overall figures, as those of `tome_audio.metrics` do."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Return figures by name."""
+        ...
+
+
+Scores = Callable[[Tensor, Tensor], Mapping[str, float] | HasFigures]
 
 
 class Distillation(Protocol):
@@ -55,8 +65,9 @@ class Classification:
         distillation: Loss of labels and teacher together; None learns from labels alone.
         teacher: Answers in the loop and needs `distillation`; None takes the batch's `teacher`.
         augment: Called on the features of training batches with a generator on the CPU, before model and teacher.
-        scores: Figures from logits (N, K) and labels of all validation clips. None gives accuracy where labels are
-            class indices, and nothing beside the loss where they are not.
+        scores: Figures from logits (N, K) and labels of all validation clips, such as `single_label_scores` and
+            `multi_label_scores`. None gives accuracy where labels are class indices, and nothing beside the loss where
+            they are not.
         best: Which figure picks the best epoch; "loss" is the lower the better, anything else the higher.
         inputs: Names of further inputs of the model, such as "lengths".
 
@@ -128,7 +139,9 @@ class Classification:
         logits, labels = outputs["logits"], outputs["labels"]
         figures = {"loss": float(self._hard(logits, labels))}
         if self.scores is not None:
-            figures |= {name: float(value) for name, value in self.scores(logits, labels).items()}
+            found = self.scores(logits, labels)
+            named = found if isinstance(found, Mapping) else found.figures()
+            figures |= {name: float(value) for name, value in named.items()}
         elif labels.ndim == 1:
             figures["accuracy"] = float((logits.argmax(1) == labels).double().mean())
         if self.best not in figures:
