@@ -1,8 +1,10 @@
 """Training on any device and any number of processes, by accelerate: resumed bit for bit, loud when it diverges.
 
-Everything random is drawn from seeds that say what it is for (`derive_seed`), so that no random state is saved, and
-what a clip gets does not depend on how many processes share the work. Bit for bit means: on the same machine, with the
-same libraries, settings and number of processes, where the model's own kernels are deterministic.
+Everything random is drawn from seeds that say what it is for (`derive_seed`), so that no random state is saved. What
+`draw` gives a clip does not depend on how many processes share the work; dropout, and what the task draws for a batch,
+such as its augmentation, does: each process and each part of a step has a seed of its own. Bit for bit means: on the
+same machine, with the same libraries, settings and number of processes, where the model's own kernels are
+deterministic.
 """
 
 from __future__ import annotations
