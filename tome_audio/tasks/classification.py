@@ -58,6 +58,10 @@ class Classification:
     clip. With distillation it also holds `teacher` (B, K) and perhaps `teacher_known` (B,), bool, unless a teacher
     answers in the loop. What it holds under the names in `inputs` goes to the model by that name.
 
+    A batch does not know the others of its step. Where a teacher knows only some clips, each part of a step takes the
+    mean over those it holds, so a step in several parts or processes gives a clip's teacher another weight than the
+    same clips in one batch would. With all clips known, or none, they agree.
+
     Args:
         binary: Binary cross-entropy per class instead of cross-entropy: for several labels per clip, and for Speech
             Commands in AST's recipe.
