@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -181,6 +182,22 @@ def test_what_cannot_be_unpacked_leaves_no_folder(tmp_path, damage):
     with pytest.raises(DownloadError, match=archive.name):
         unpack(archive, tmp_path / "set", inside)
     assert names(tmp_path) == before and not (tmp_path.parent / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["checksum", "stream"])
+def test_damage_inside_a_gzip_is_a_damaged_archive(tmp_path, damage):
+    archive, raw = tmp_path / "a.tar.gz", io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as members:
+        member = tarfile.TarInfo("noise")
+        member.size = 500_000
+        members.addfile(member, io.BytesIO(CONTENT[: member.size]))
+    first, rest = (bytearray(gzip.compress(half)) for half in (raw.getvalue()[:400_000], raw.getvalue()[400_000:]))
+    at = slice(-8, -4) if damage == "checksum" else slice(200_000, 300_000)
+    first[at] = bytes(byte ^ 0xFF for byte in first[at])
+    archive.write_bytes(first + rest)
+    with pytest.raises(DownloadError, match=r"a\.tar\.gz cannot be unpacked \(.*\): delete it and fetch it again"):
+        unpack(archive, tmp_path / "set")
+    assert names(tmp_path) == ["a.tar.gz"]
 
 
 def test_file_sha256(tmp_path):

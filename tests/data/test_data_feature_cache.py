@@ -36,6 +36,13 @@ def test_features_are_computed_once_and_come_back_exactly(clip, tmp_path):
     assert compute.calls == 1 and torch.equal(first, again) and first.dtype == again.dtype
 
 
+def test_bfloat16_is_kept_as_float32_without_loss(clip, tmp_path):
+    cache, features = FeatureCache(tmp_path / "cache", SETTINGS), torch.arange(12.0).bfloat16() / 7
+    first, again = cache.get(clip, lambda: features), cache.get(clip, Compute())
+    assert first.dtype == again.dtype == torch.float32
+    assert torch.equal(first, features.float()) and torch.equal(again, first)
+
+
 @pytest.mark.parametrize("change", ["settings", "content", "time", "name"])
 def test_another_file_or_other_settings_are_computed_anew(clip, tmp_path, change):
     compute, settings, path = Compute(), dict(SETTINGS), clip

@@ -61,6 +61,13 @@ def test_one_clip_can_have_two_problems_and_is_skipped_once(tmp_path):
     assert check.n_skipped == 1
 
 
+def test_a_name_longer_than_the_file_system_allows_is_a_problem(tmp_path):
+    entries = (Entry("long", tmp_path / f"{'x' * 300}.wav", ("a",)), Entry("x", write_clip(tmp_path / "x.wav"), ("a",)))
+    check = check_manifest(Manifest(entries, ("a",)))
+    assert [problem.entry.id for problem in check.problems] == ["long"] and len(check.usable) == 1
+    assert "x.wav: " in check.problems[0].message
+
+
 def test_nothing_wrong(tmp_path):
     manifest = Manifest((Entry("x", write_clip(tmp_path / "x.wav"), ("a",)),), ("a",))
     check = check_manifest(manifest)

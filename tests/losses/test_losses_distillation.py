@@ -205,15 +205,16 @@ def test_mixed_teachers_go_in_as_probabilities(multi_label):
         assert torch.allclose(mixed, 0.3 * as_logits + 0.7 * soft_loss(student, second, **soft), rtol=1e-12)
 
 
-def test_parts_of_a_batch_add_up_to_the_whole():
+@pytest.mark.parametrize("cut", [3, 2])
+def test_parts_of_a_batch_add_up_to_the_whole(cut):
     student, teacher = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
     known = torch.tensor([True, True, True, False, True, False])
     whole = soft_loss(student, teacher, multi_label=True, known=known)
     parts = [
-        soft_loss(student[s], teacher[s], multi_label=True, known=known[s], n_known=4 / 2)
-        for s in (slice(0, 3), slice(3, 6))
+        n / 6 * soft_loss(student[s], teacher[s], multi_label=True, known=known[s], n_known=4 * n / 6)
+        for s, n in ((slice(0, cut), cut), (slice(cut, 6), 6 - cut))
     ]
-    assert torch.allclose(sum(parts) / 2, whole, rtol=1e-12)
+    assert torch.allclose(sum(parts), whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tome_audio.metrics import multi_label_scores, single_label_scores
 from tome_audio.tasks import Classification
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -2.0]])
@@ -49,6 +50,14 @@ def test_binary_cross_entropy_of_several_labels_and_of_indices():
     indices = torch.tensor([0, 2])
     one_hot = loss(Classification(binary=True), labels=F.one_hot(indices, 3).float())[0]
     assert loss(Classification(binary=True), labels=indices)[0] == one_hot
+
+
+def test_several_labels_per_clip_need_binary():
+    task = Classification()
+    with pytest.raises(ValueError, match="must add up to 1 where multi_label is False: is this multi-label data"):
+        loss(task, labels=SEVERAL)
+    with pytest.raises(ValueError, match="must add up to 1"):
+        task.metrics({"logits": LOGITS, "labels": SEVERAL})
 
 
 def distill(student, target, teacher, *, known):
@@ -106,6 +115,17 @@ def test_figures_of_one_label_of_several_and_of_ones_own():
     assert own.score(own.metrics({"logits": LOGITS, "labels": SEVERAL})) == 2.0
     with pytest.raises(ValueError, match="best='accuracy' is not among the figures loss"):
         Classification(binary=True, best="accuracy").metrics({"logits": LOGITS, "labels": SEVERAL})
+
+
+def test_the_scores_of_the_metrics_package_are_taken_as_they_are():
+    several = Classification(binary=True, scores=multi_label_scores, best="mean_ap")
+    figures = several.metrics({"logits": LOGITS, "labels": SEVERAL})
+    assert set(figures) == {"loss", "mean_ap", "mean_auc", "d_prime"}
+    assert several.score(figures) == multi_label_scores(LOGITS, SEVERAL).mean_ap
+    one = Classification(scores=single_label_scores, best="macro_f1")
+    figures = one.metrics({"logits": LOGITS, "labels": torch.tensor([0, 2])})
+    assert set(figures) == {"loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"}
+    assert figures["accuracy"] == 0.5 and one.score(figures) == pytest.approx(1 / 2)
 
 
 def test_outputs_are_single_precision_and_hugging_face_answers_are_understood():

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,41 @@ def test_kill_9_loses_at_most_the_step_interval(tmp_path):
     make_trainer(tmp_path / "whole", whole).run()
     make_trainer(tmp_path / "cut", model, callbacks=[rest]).run(resume=True)
     assert rest.steps[0].step == 8 and same_tensors(whole.state_dict(), model.state_dict())
+
+
+GROUP = """
+import os, signal, sys
+from small_run import Recorder, make_trainer
+seen = Recorder(6, lambda: os.killpg(0, signal.SIGTERM))
+make_trainer(sys.argv[1], callbacks=[seen], workers=2, save_every=0).run()
+"""
+
+
+def test_a_sigterm_to_the_whole_group_saves_and_ends_with_its_workers(tmp_path):
+    command = [sys.executable, "-c", GROUP, str(tmp_path / "cut")]
+    child = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, error = child.communicate(timeout=60)  # returns once the last process that holds the pipe has ended
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    assert "SIGTERM stopped the run; it is saved after step 8" in error, error
+    whole, model, rest = make_model(), make_model(), Recorder()
+    make_trainer(tmp_path / "whole", whole).run()
+    make_trainer(tmp_path / "cut", model, callbacks=[rest]).run(resume=True)
+    assert rest.steps[0].step == 8 and same_tensors(whole.state_dict(), model.state_dict())
+
+
+UNCLOSED = """
+from small_run import NoisySounds
+from tome_audio.training.batches import Share, Shuffled, training_batches
+batches = training_batches(NoisySounds(), Shuffled(52, 3), Share(52, 8), seed=0, epoch=0, workers=1)
+next(batches)
+raise RuntimeError("left open")
+"""
+
+
+def test_workers_of_batches_that_nobody_closed_end_with_the_program():
+    command = [sys.executable, "-c", UNCLOSED]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert "left open" in done.stderr

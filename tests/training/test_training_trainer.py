@@ -5,7 +5,9 @@ import os
 import random
 import signal
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_run import Labels, NoisySounds, Recorder, make_model, make_trainer, same_tensors
@@ -299,6 +301,15 @@ def test_a_folder_with_a_run_is_not_written_over_and_other_settings_do_not_resum
     with pytest.raises(ValueError, match="holds another model"):
         make_trainer(folder, nn.Sequential(nn.Flatten(), nn.Linear(60, 3))).run(resume=True)
     make_trainer(folder, save_every=1, keep=5).run(resume=True)  # what comes out does not depend on these
+
+
+@pytest.mark.parametrize("value", [Path("clips"), np.float64(0.1), [1, {"a": (np.int64(2),)}], {Path("a"): 1}])
+def test_facts_that_could_not_be_read_back_are_refused(tmp_path, value):
+    t = make_trainer(tmp_path)
+    plain = {"lambda": 0.1, "labels": ["a", "b"], "range": (1, None), "data": {"path": "clips", "cached": True}}
+    assert Trainer(t.task, t.model, t.data, t.settings, tmp_path, facts=plain).facts["data"] == plain["data"]
+    with pytest.raises(ValueError, match=r"the fact 'odd' holds .* which a checkpoint cannot give back"):
+        Trainer(t.task, t.model, t.data, t.settings, tmp_path, facts={**plain, "odd": value})
 
 
 def test_checkpoints_hold_what_they_say(uninterrupted):

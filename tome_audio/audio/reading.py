@@ -111,9 +111,13 @@ class _ForwardOnly(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
 
 def _check_is_file(path: str | os.PathLike[str]) -> None:
     file = Path(path)
+    try:
+        is_there = file.exists()
+    except OSError as error:  # such as a name longer than the file system allows
+        raise AudioError(path, f"cannot be looked up ({error.strerror or error}); check the path") from error
     if file.is_dir():
         raise AudioError(path, "is a folder; give the path of one audio file")
-    if not file.exists():
+    if not is_there:
         raise AudioError(path, "no such file; check the path", "missing")
     if not file.is_file():
         raise AudioError(path, "is not a regular file; save the audio to a file first")

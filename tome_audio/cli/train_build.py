@@ -150,7 +150,7 @@ def build_task(
         label_smoothing=0.0 if distillation is not None or loss.binary else loss.label_smoothing,
         distillation=distillation,
         teacher=teacher,
-        scores=_multi_label_figures if multi_label else _single_label_figures,
+        scores=multi_label_scores if multi_label else _single_label_figures,
         best=loss.best,
     )
     if not merge.is_on:
@@ -190,11 +190,6 @@ def _online_teacher(path: str, student: nn.Module, statistics: AstStatistics) ->
 def _single_label_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
     found = single_label_scores(logits, labels)
     return {"accuracy": found.accuracy, "macro_f1": found.macro_f1}
-
-
-def _multi_label_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    found = multi_label_scores(logits, labels)
-    return {"mean_ap": found.mean_ap, "mean_auc": found.mean_auc, "d_prime": found.d_prime}
 
 
 def meta_model(config: ModelConfig, features: FeatureConfig, labels: tuple[str, ...]) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import json
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -126,7 +128,7 @@ def unpack(archive: str | Path, folder: str | Path, inside: str | None = None) -
         if not top.is_dir():
             raise DownloadError(f"{source} has no folder {inside!r}: has upstream changed its archive?")
         top.rename(target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DownloadError(f"{source} cannot be unpacked ({error}): delete it and fetch it again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

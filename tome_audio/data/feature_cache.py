@@ -37,7 +37,7 @@ class FeatureCache:
 
         Args:
             path: Of the audio file.
-            compute: Makes the features; its result goes to the CPU.
+            compute: Makes the features; its result goes to the CPU, bfloat16 as float32.
 
         Raises:
             FileNotFoundError: There is no such audio file.
@@ -47,6 +47,8 @@ class FeatureCache:
         features = _load(file)
         if features is None:
             features = compute().detach().cpu()
+            if features.dtype == torch.bfloat16:  # which NumPy does not know; float32 holds it exactly
+                features = features.float()
             with whole_file(file) as partial:
                 # npz and not npy: its members carry a checksum.
                 np.savez(partial, features=features.numpy())

@@ -48,8 +48,8 @@ def distillation_loss(
         label_smoothing: Part of the labels that is spread evenly over the K classes, in [0, 1); hard part only.
         probabilities: `teacher` holds probabilities, softened with this temperature before they were mixed.
         n_known: What the sum over known clips is divided by instead of their number in this batch. Where a batch is
-            split over processes or steps of accumulation, known clips of all parts / number of parts gives the
-            gradient of the whole batch.
+            split over processes or steps of accumulation, and the losses of its parts are weighed by their clips,
+            known clips of all parts * clips of this part / clips of all parts gives the gradient of the whole batch.
 
     Raises:
         ValueError: Wrong shapes or dtypes, labels outside [0, 1], a teacher that is not finite for a clip it knows, or

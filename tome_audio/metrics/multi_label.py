@@ -31,6 +31,10 @@ class MultiLabelScores:
     class_d_prime: Tensor
     n_positives: Tensor
 
+    def figures(self) -> dict[str, float]:
+        """Return the figures over all classes by name."""
+        return {"mean_ap": self.mean_ap, "mean_auc": self.mean_auc, "d_prime": self.d_prime}
+
 
 def multi_label_scores(answer: Tensor, target: Tensor) -> MultiLabelScores:
     """Return average precision, area under the ROC curve and d', per class and over all classes.

@@ -30,6 +30,11 @@ class SingleLabelScores:
     f1: Tensor
     n_positives: Tensor
 
+    def figures(self) -> dict[str, float]:
+        """Return the figures over all classes by name."""
+        names = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+        return {name: getattr(self, name) for name in names}
+
 
 def single_label_scores(answer: Tensor, target: Tensor, n_classes: int | None = None) -> SingleLabelScores:
     """Return accuracy, and precision, recall and F1 per class and as macro means.

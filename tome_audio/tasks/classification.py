@@ -7,13 +7,23 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tome_audio.losses import hard_loss
 from tome_audio.tasks.teachers import logits_of
 
 Batch = Mapping[str, Any]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-Scores = Callable[[Tensor, Tensor], Mapping[str, float]]
+
+
+class HasFigures(Protocol):
+    """Scores that name their overall figures, as those of `tome_audio.metrics` do."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Return figures by name."""
+        ...
+
+
+Scores = Callable[[Tensor, Tensor], Mapping[str, float] | HasFigures]
 
 
 class Distillation(Protocol):
@@ -48,6 +58,10 @@ class Classification:
     clip. With distillation it also holds `teacher` (B, K) and perhaps `teacher_known` (B,), bool, unless a teacher
     answers in the loop. What it holds under the names in `inputs` goes to the model by that name.
 
+    A batch does not know the others of its step. Where a teacher knows only some clips, each part of a step takes the
+    mean over those it holds, so a step in several parts or processes gives a clip's teacher another weight than the
+    same clips in one batch would. With all clips known, or none, they agree.
+
     Args:
         binary: Binary cross-entropy per class instead of cross-entropy: for several labels per clip, and for Speech
             Commands in AST's recipe.
@@ -55,8 +69,9 @@ class Classification:
         distillation: Loss of labels and teacher together; None learns from labels alone.
         teacher: Answers in the loop and needs `distillation`; None takes the batch's `teacher`.
         augment: Called on the features of training batches with a generator on the CPU, before model and teacher.
-        scores: Figures from logits (N, K) and labels of all validation clips. None gives accuracy where labels are
-            class indices, and nothing beside the loss where they are not.
+        scores: Figures from logits (N, K) and labels of all validation clips, such as `single_label_scores` and
+            `multi_label_scores`. None gives accuracy where labels are class indices, and nothing beside the loss where
+            they are not.
         best: Which figure picks the best epoch; "loss" is the lower the better, anything else the higher.
         inputs: Names of further inputs of the model, such as "lengths".
 
@@ -93,7 +108,8 @@ class Classification:
         """Return the loss of a training batch; with distillation its two parts are logged.
 
         Raises:
-            ValueError: Distillation without a teacher in the loop or in the batch.
+            ValueError: Distillation without a teacher in the loop or in the batch, or labels that do not fit the
+                logits or, without `binary`, do not add up to 1 for a clip.
         """
         features = batch["features"]
         if self.augment is not None:
@@ -127,7 +143,9 @@ class Classification:
         logits, labels = outputs["logits"], outputs["labels"]
         figures = {"loss": float(self._hard(logits, labels))}
         if self.scores is not None:
-            figures |= {name: float(value) for name, value in self.scores(logits, labels).items()}
+            found = self.scores(logits, labels)
+            named = found if isinstance(found, Mapping) else found.figures()
+            figures |= {name: float(value) for name, value in named.items()}
         elif labels.ndim == 1:
             figures["accuracy"] = float((logits.argmax(1) == labels).double().mean())
         if self.best not in figures:
@@ -139,12 +157,7 @@ class Classification:
         return -metrics["loss"] if self.best == "loss" else metrics[self.best]
 
     def _hard(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = _wide(logits)
-        if not self.binary:
-            labels = labels if labels.ndim == 1 else labels.to(logits.dtype)
-            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        labels = F.one_hot(labels, logits.shape[1]) if labels.ndim == 1 else labels
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        return hard_loss(logits, labels, multi_label=self.binary, label_smoothing=self.label_smoothing)
 
 
 def _wide(logits: Tensor) -> Tensor:

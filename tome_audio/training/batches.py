@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -173,9 +174,9 @@ class _Drawn(Dataset[Any]):
         return self.clips[draw.clip]
 
 
-def _loader(clips: Any, batches: Any, collate: Collate | None, workers: int, pin_memory: bool) -> Any:
+def _loader(clips: Any, batches: Any, collate: Collate | None, workers: int, pin_memory: bool) -> Iterator[Any]:
     # A generator of its own: the loader would draw the workers' seeds from the global one.
-    return DataLoader(
+    loader = DataLoader(
         clips,
         batch_sampler=batches,
         collate_fn=collate,
@@ -184,9 +185,19 @@ def _loader(clips: Any, batches: Any, collate: Collate | None, workers: int, pin
         generator=torch.Generator().manual_seed(0),
         worker_init_fn=_leave_signals_to_the_trainer if workers else None,
     )
+    # The only reference, and dropped at exit: the traceback of an error keeps this generator, and its workers, alive.
+    held = [iter(loader)]
+    atexit.register(held.clear)
+    try:
+        while (batch := next(held[0], None)) is not None:
+            yield batch
+    finally:
+        held.clear()
+        atexit.unregister(held.clear)
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    # Ctrl-C goes to every process of the terminal: a worker that dies of it breaks the step that is still to be saved.
+    # Ctrl-C goes to every process of the terminal, and a scheduler's SIGTERM to the whole group: a worker that dies of
+    # it breaks the step that is still to be saved. A second SIGTERM ends one that does not end when it is told to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

@@ -43,6 +43,8 @@ class Devices:
         # weights to the student's, which then get no gradient.
         autocast = accelerate.utils.AutocastKwargs(cache_enabled=False)
         self._accelerator: Any = accelerate.Accelerator(mixed_precision=mixed, cpu=cpu, kwargs_handlers=[autocast])
+        # Accumulation is the trainer's own: what the launcher was told of it would divide every gradient once more.
+        self._accelerator.gradient_accumulation_steps = 1
         self._accelerate = accelerate
 
     @property

@@ -91,6 +91,29 @@ class RunFolder:
             left.unlink()
 
 
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Refuse facts that a checkpoint would hold but not give back: anything but plain JSON values.
+
+    Raises:
+        ValueError: One of them is something else; the message names it.
+    """
+    for name, value in facts.items():
+        if (found := _not_plain(value)) is not None:
+            raise ValueError(
+                f"the fact {name!r} holds {found!r} of type {type(found).__name__}, which a checkpoint cannot give "
+                "back: give text, numbers, true, false, None, or lists and mappings of these"
+            )
+
+
+def _not_plain(value: Any) -> Any:
+    # The first value that is not plain. Exactly these types: a float of numpy is a float, and yet not read back.
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if type(value) in (list, tuple):
+        return next((found for item in value if (found := _not_plain(item)) is not None), None)
+    return None if value is None or type(value) in (str, int, float, bool) else value
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return weights by file name, and the state, of one checkpoint; tensors are on the CPU.
 

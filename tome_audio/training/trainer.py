@@ -1,8 +1,10 @@
 """Training on any device and any number of processes, by accelerate: resumed bit for bit, loud when it diverges.
 
-Everything random is drawn from seeds that say what it is for (`derive_seed`), so that no random state is saved, and
-what a clip gets does not depend on how many processes share the work. Bit for bit means: on the same machine, with the
-same libraries, settings and number of processes, where the model's own kernels are deterministic.
+Everything random is drawn from seeds that say what it is for (`derive_seed`), so that no random state is saved. What
+`draw` gives a clip does not depend on how many processes share the work; dropout, and what the task draws for a batch,
+such as its augmentation, does: each process and each part of a step has a seed of its own. Bit for bit means: on the
+same machine, with the same libraries, settings and number of processes, where the model's own kernels are
+deterministic.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from tome_audio.training.devices import Devices, checkpoint_activations
 from tome_audio.training.errors import TrainingInterrupted, diverged, memory_errors
 from tome_audio.training.optim import AST_BETAS, make_adam, make_optimizer
 from tome_audio.training.records import EpochRecord, Position, StepRecord, TrainingResult
-from tome_audio.training.run_folder import RunFolder, read_checkpoint
+from tome_audio.training.run_folder import RunFolder, check_facts, read_checkpoint
 from tome_audio.training.seeds import derive_generator, derive_seed
 from tome_audio.training.settings import TrainerSettings
 from tome_audio.training.signals import StopRequest
@@ -63,10 +65,10 @@ class Trainer:
         settings: How.
         folder: Where checkpoints and weights go; see `RunFolder`.
         callbacks: Called by the main process.
-        facts: Whatever else a resumed run must agree on, such as the recipe's own settings; plain values.
+        facts: Whatever else a resumed run must agree on, such as the recipe's own settings; JSON values.
 
     Raises:
-        ValueError: There are too few clips, or nothing to train.
+        ValueError: There are too few clips, nothing to train, or facts that are no JSON values.
         ImportError: accelerate is absent.
     """
 
@@ -95,6 +97,7 @@ class Trainer:
         if data.valid is not None and len(data.valid) == 0:
             raise ValueError("there are no validation clips: give some, or None to score nothing")
         self.facts = {**settings.facts(), "clips": len(data.train), "clips per epoch": len(self.order)}
+        check_facts(facts or {})
         self.facts |= {"processes": self.devices.n_processes, **(facts or {})}
         self.position = Position()
         self.mean = EpochMean()
