@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,14 @@ from tome_audio.merge import (
 )
 from tome_audio.patch.state import MergeState
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 _UNCOMPILED = "a SimilarityThreshold reads the clips: give r as numbers to compile in one graph"
+
+
+def _uncompiled(method: Callable[Given, Result]) -> Callable[Given, Result]:
+    disabled: Callable[Given, Result] = torch.compiler.disable(method, reason=_UNCOMPILED)
+    return disabled
 
 
 class ThresholdState(MergeState):
@@ -40,12 +47,12 @@ class ThresholdState(MergeState):
         whole = self.rate.of_blocks(self.blocks.depth)
         return tuple(whole[layer] for layer in self.blocks.layers)
 
-    @torch.compiler.disable(reason=_UNCOMPILED)
+    @_uncompiled
     def is_plain(self, index: int, x: Tensor, *args: Any, **kwargs: Any) -> bool:
         """Return whether block `index` has nothing to merge and no merged tokens before it."""
         return super().is_plain(index, x, *args, **kwargs)
 
-    @torch.compiler.disable(reason=_UNCOMPILED)
+    @_uncompiled
     def run(self, index: int, block: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Run one block with merging, as it is while the rest of the model is compiled."""
         return super().run(index, block, x, *args, **kwargs)
