@@ -56,7 +56,8 @@ def merge_config(model: nn.Module) -> MergeConfig:
     Raises:
         NotPatchedError: if the model is not patched.
     """
-    return copy.copy(merged_blocks(model)[0].config)  # its names may have been unregistered: nothing is checked anew
+    # Copied, not made anew: its names may have been unregistered since.
+    return copy.deepcopy(merged_blocks(model)[0].config)
 
 
 def set_r(model: nn.Module, r: Rate) -> None:
