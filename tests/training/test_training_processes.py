@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 from small_run import Recorder, make_model, make_trainer, same_tensors
 
 HERE = Path(__file__).parent
@@ -27,6 +28,15 @@ def figures(folder: Path, launcher: list[str], batch_size: int):
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "figures.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums differ in their last bits with the number of threads, and the processes started here have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path):
