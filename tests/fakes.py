@@ -87,11 +87,14 @@ def _huggingface(attention):
     return build
 
 
-def _ast():
-    model = AST(None, width=48, depth=DEPTH, n_heads=3, n_classes=5, n_mels=32, n_frames=48)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.2)
-    return model
+def _ast(**kwargs):
+    def build():
+        model = AST(None, width=48, depth=DEPTH, n_heads=3, n_classes=5, n_mels=32, n_frames=48, **kwargs)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        return model
+
+    return build
 
 
 def _kwt():
@@ -140,7 +143,9 @@ CASES: dict[str, Case] = {
     "vit_avgpool_class_token": Case(_TIMM, _vit(global_pool="avg"), _IMAGE, 17, 1, _timm_checkpointing),
     "vit_attention_pool": Case(_TIMM, _vit(class_token=False, global_pool="map"), _IMAGE, 16, 0, _timm_checkpointing),
     "deit_distilled": Case(_TIMM, _vit(VisionTransformerDistilled), _IMAGE, 18, 2, _timm_checkpointing),
-    "ast": Case(_TIMM, _ast, (48, 32), 10, 2, _timm_checkpointing),
+    "ast": Case(_TIMM, _ast(), (48, 32), 10, 2, _timm_checkpointing),
+    "ast_class_token": Case(_TIMM, _ast(pool="token"), (48, 32), 10, 2, _timm_checkpointing),
+    "ast_avgpool": Case(_TIMM, _ast(pool="avg"), (48, 32), 10, 2, _timm_checkpointing),
     "ast_original_layout": Case(_TIMM, LoopedAst, (96, 64), 26, 2, _looped_checkpointing),
     "huggingface_eager": Case(_HF, _huggingface("eager"), (48, 32), 10, 2, _huggingface_checkpointing),
     "huggingface_sdpa": Case(_HF, _huggingface("sdpa"), (48, 32), 10, 2, _huggingface_checkpointing),

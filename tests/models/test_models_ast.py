@@ -90,6 +90,10 @@ def test_wrong_input_shape_is_named(shape):
         ({"variant": None, "width": 64, "depth": 1, "n_heads": 5}, "choose n_heads that divides it"),
         ({"variant": None, "width": 64, "depth": 1, "n_frames": 8}, "smaller than one 16x16 patch"),
         ({"variant": None, "width": 64, "depth": 1, "n_classes": 2, "labels": ["a"]}, "1 labels given for n_classes=2"),
+        (
+            {"variant": None, "width": 64, "depth": 1, "pool": "max"},
+            "unknown pool 'max'; choose one of prefix, token, avg",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(args, message):
@@ -108,6 +112,23 @@ def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients():
     assert len(calls) == 2
     for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize(
+    ("pool", "read"),
+    [("prefix", lambda x: (x[:, 0] + x[:, 1]) / 2), ("token", lambda x: x[:, 0]), ("avg", lambda x: x[:, 2:].mean(1))],
+)
+def test_the_head_reads_what_pool_names(pool, read):
+    model, x = small_ast(pool=pool), noise(2, 64, 48)
+    torch.testing.assert_close(model(x), model.mlp_head(read(model.forward_features(x))))
+
+
+def test_the_mean_of_patches_leaves_out_those_that_see_only_padding():
+    model, x = small_ast(pool="avg"), noise(1, 64, 48)
+    n_frames = 25  # columns begin at frames 0, 10, 20, 30 and 40: three of five see the clip
+    tokens = model.forward_features(x, torch.tensor([n_frames]))[:, 2:].unflatten(1, model.grid)
+    wanted = model.mlp_head(tokens[:, :, :3].flatten(1, 2).mean(1))
+    torch.testing.assert_close(model(x, torch.tensor([n_frames])), wanted)
 
 
 def test_compiles_in_one_graph():

@@ -12,7 +12,7 @@ from tome_audio.patch import apply_patch, token_mask, trace
 from tome_audio.profiling import count_macs
 
 pytestmark = pytest.mark.filterwarnings("ignore::tome_audio.patch.MergeClampWarning")  # short clips have few tokens
-SERVED = [name for name in CASES if not name.startswith(("vit_avgpool", "vit_attention"))]
+SERVED = [name for name in CASES if "avgpool" not in name and "attention_pool" not in name]
 RATES = [0, 2, [3, 1, 1], Schedule((2, 1), (2, 1)), Schedule((4,), (1,), "bipartite"), ComputeTarget(1.4)]
 
 
@@ -115,12 +115,25 @@ def test_half_padded_costs_about_half(name):
     assert traces[0].tokens[0] == int(valid.sum()) and half < 0.75 * whole
 
 
-@pytest.mark.parametrize("name", ["vit_avgpool", "vit_attention_pool"])
+@pytest.mark.parametrize("name", ["vit_avgpool", "vit_attention_pool", "ast_avgpool"])
 def test_heads_that_pool_patches_refuse(name):
     model, x, valid = build(name)
     apply_patch(model, 1)
     with pytest.raises(ValueError, match="pools patches"):
         run(model, x, valid)
+
+
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_the_mean_of_patches_of_our_ast_is_that_of_the_clip_alone(rate):
+    model, x, _ = build("ast_avgpool")
+    lengths = torch.tensor([48, 12, 31])
+    unpatched = model(x, lengths)
+    apply_patch(model, rate)
+    together = model(x, lengths)
+    for clip in range(len(x)):
+        alone = model(x[clip : clip + 1], lengths[clip : clip + 1])[0]
+        assert torch.allclose(together[clip], alone, atol=1e-5), clip
+    assert torch.allclose(together, unpatched, atol=1e-5) == (rate == 0)
 
 
 def test_masks_that_do_not_fit():

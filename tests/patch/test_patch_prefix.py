@@ -12,7 +12,10 @@ from tome_audio.patch.model import merged_blocks
 from tome_audio.profiling import count_macs
 
 R = [2, 1, 2]
-SERVED = ["vit", "vit_layerscale_qknorm", "vit_registers", "deit_distilled", "ast", "huggingface_sdpa", "kwt"]
+SERVED = [
+    "vit", "vit_layerscale_qknorm", "vit_registers", "deit_distilled", "ast", "ast_class_token", "huggingface_sdpa",
+    "kwt",
+]  # fmt: skip
 
 
 def build(name):

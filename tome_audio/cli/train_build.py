@@ -45,7 +45,7 @@ def build_model(config: ModelConfig, features: FeatureConfig, labels: tuple[str,
             return _from_official(config, sizes)
         model: nn.Module = AST(
             config.variant, width=config.width, depth=config.depth, n_heads=config.n_heads, fstride=config.fstride,
-            tstride=config.tstride, patch=config.patch, drop_path=config.drop_path,
+            tstride=config.tstride, patch=config.patch, drop_path=config.drop_path, pool=config.pool,
             imagenet_pretrained=config.imagenet, **sizes,
         )  # fmt: skip
     elif config.kind == "cnn":
@@ -63,7 +63,8 @@ def _from_official(config: ModelConfig, sizes: dict[str, Any]) -> AST:
     assert config.start is not None  # the caller has seen it
     if config.imagenet:
         raise ValueError("model.start brings its own weights: set model.imagenet to false")
-    changes = {"fstride": config.fstride, "tstride": config.tstride, "drop_path": config.drop_path}
+    changes: dict[str, Any] = {"fstride": config.fstride, "tstride": config.tstride, "drop_path": config.drop_path}
+    changes["pool"] = config.pool
     return AST.from_audioset(load_official(config.start), **changes, **sizes)
 
 

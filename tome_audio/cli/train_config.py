@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tome_audio.models.ast import Pool
 from tome_audio.patch.config import Matching, Metric
 
 
@@ -68,6 +69,8 @@ class ModelConfig:
         tstride: Frames between patches.
         patch: Mel bins and frames of a patch.
         drop_path: Stochastic depth of the last block.
+        pool: What the head of an AST reads: prefix (class and distillation token, as published), token (the class
+            token alone) or avg (the mean of the patches).
         timm_name: The cnn.
         drop_rate: Dropout before the last layer of the cnn.
         imagenet: Start from timm's ImageNet weights; fetches them.
@@ -83,6 +86,7 @@ class ModelConfig:
     tstride: int = 10
     patch: tuple[int, int] = (16, 16)
     drop_path: float = 0.0
+    pool: Pool = "prefix"
     timm_name: str = "efficientnet_b0"
     drop_rate: float = 0.0
     imagenet: bool = False

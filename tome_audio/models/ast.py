@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import timm
 import torch
@@ -25,6 +25,8 @@ class Variant(NamedTuple):
     n_heads: int
     timm_name: str
 
+
+Pool = Literal["prefix", "token", "avg"]
 
 VARIANTS = {
     "tiny224": Variant(192, 12, 3, "deit_tiny_distilled_patch16_224"),
@@ -74,6 +76,8 @@ class AST(nn.Module):
         drop_path: Stochastic depth rate of the last block (linear from 0), training only.
         norm_eps: LayerNorm epsilon of the encoder.
         head_norm_eps: LayerNorm epsilon of the head.
+        pool: What the head reads: "prefix", the mean of class and distillation token as published, "token", the
+            class token alone, or "avg", the mean of the patches.
         labels: Class names in output order, kept as `labels` and saved with checkpoints.
         imagenet_pretrained: Start from timm's ImageNet weights (downloads them); needs a variant.
 
@@ -100,6 +104,7 @@ class AST(nn.Module):
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
         head_norm_eps: float = 1e-5,
+        pool: Pool = "prefix",
         labels: Sequence[str] | None = None,
         imagenet_pretrained: bool = False,
     ) -> None:
@@ -108,6 +113,8 @@ class AST(nn.Module):
         sides = (patch, patch) if isinstance(patch, int) else (int(patch[0]), int(patch[1]))
         if labels is not None and len(labels) != n_classes:
             raise ValueError(f"{len(labels)} labels given for n_classes={n_classes}; give one label per class")
+        if pool not in get_args(Pool):
+            raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
         if imagenet_pretrained and (variant is None or sides != (16, 16)):
             raise ValueError("imagenet_pretrained=True needs a named variant and 16x16 patches")
         self.n_classes, self.n_mels, self.n_frames = n_classes, n_mels, n_frames
@@ -116,7 +123,7 @@ class AST(nn.Module):
             "variant": variant, "n_classes": n_classes, "fstride": fstride, "tstride": tstride,
             "n_mels": n_mels, "n_frames": n_frames, "patch": list(sides), "width": width, "depth": depth,
             "n_heads": n_heads, "mlp_width": mlp_width, "drop_path": drop_path, "norm_eps": norm_eps,
-            "head_norm_eps": head_norm_eps,
+            "head_norm_eps": head_norm_eps, "pool": pool,
         }  # fmt: skip
         self.v = VisionTransformerDistilled(
             img_size=(n_mels, n_frames),
@@ -132,6 +139,8 @@ class AST(nn.Module):
             norm_layer=partial(nn.LayerNorm, eps=norm_eps),
             embed_layer=partial(SpectrogramPatchEmbed, stride=(fstride, tstride)),
         )
+        if pool == "avg":
+            self.v.global_pool = "avg"  # says, as in timm, that the head reads patches
         self.mlp_head = nn.Sequential(nn.LayerNorm(size[0], eps=head_norm_eps), nn.Linear(size[0], n_classes))
         if imagenet_pretrained and variant is not None:
             self.load_imagenet(timm.create_model(VARIANTS[variant].timm_name, pretrained=True).state_dict())
@@ -178,13 +187,24 @@ class AST(nn.Module):
         mask = None if lengths is None else self.token_mask(lengths)[:, None, None, :].to(x.device)
         return self.v.forward_features(x.unsqueeze(1).transpose(2, 3), attn_mask=mask)
 
-    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Classify tokens (B, N, C): mean of class and distillation token, then the head, (B, n_classes)."""
-        return self.mlp_head((tokens[:, 0] + tokens[:, 1]) / 2)
+    def forward_head(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Classify tokens (B, N, C): what `pool` names, then the head, (B, n_classes).
+
+        With `lengths` (B) in frames, "avg" is the mean of the patches that see any of the clip.
+        """
+        if self.init_args["pool"] == "token":
+            return self.mlp_head(tokens[:, 0])
+        if self.init_args["pool"] == "prefix":
+            return self.mlp_head((tokens[:, 0] + tokens[:, 1]) / 2)
+        patches = tokens[:, self.num_prefix_tokens :]
+        if lengths is None:
+            return self.mlp_head(patches.mean(1))
+        seen = self.token_mask(lengths)[:, self.num_prefix_tokens :, None].to(patches)
+        return self.mlp_head((patches * seen).sum(1) / seen.sum(1))
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Turn spectrograms (B, T frames, F mel bins) into logits (B, n_classes); `lengths` (B) in frames."""
-        return self.forward_head(self.forward_features(x, lengths))
+        return self.forward_head(self.forward_features(x, lengths), lengths)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in training: keep block inputs only, recompute the rest (timm's own)."""

@@ -79,11 +79,13 @@ def to_huggingface(ast: AST) -> ASTForAudioClassification:
 
     Raises:
         ImportError: transformers is not installed.
-        ValueError: The patches are not square.
+        ValueError: The patches are not square, or the head reads other tokens than Hugging Face's.
     """
     transformers = _transformers()
     patch, stride = ast.v.patch_embed.patch_size, ast.v.patch_embed.stride
     _require(patch[0] == patch[1], f"Hugging Face's AST has square patches, this one {patch[0]}x{patch[1]}")
+    pool = ast.init_args["pool"]
+    _require(pool == "prefix", f"Hugging Face's AST reads class and distillation token, this one has pool={pool!r}")
     blocks: list[Any] = list(ast.v.blocks.children())  # not iter(): a patched model's is not its blocks
     labels = ast.labels or [f"LABEL_{i}" for i in range(ast.n_classes)]
     config = transformers.ASTConfig(

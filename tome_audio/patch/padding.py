@@ -13,7 +13,7 @@ _told = threading.local()
 
 
 @contextmanager
-def token_mask(valid: Tensor | None) -> Iterator[None]:
+def token_mask(valid: Tensor | None, *, head_masks: bool = False) -> Iterator[None]:
     """Tell patched models called in this context (and thread) which tokens are no padding.
 
     Padding is dropped before the first block as far as every clip allows, takes part in no attention and in no merge,
@@ -22,18 +22,25 @@ def token_mask(valid: Tensor | None) -> Iterator[None]:
     Args:
         valid: (B, N) bool, True for a token that sees any of the clip; N as they enter the first block, prefix
             included. Prefix tokens must be True.
+        head_masks: The model's head pools patches and leaves out those of the mask by itself. Others that pool are
+            refused.
     """
-    before = current_mask()
-    _told.valid = valid
+    before = current_mask(), is_head_masked()
+    _told.valid, _told.head_masks = valid, head_masks
     try:
         yield
     finally:
-        _told.valid = before
+        _told.valid, _told.head_masks = before
 
 
 def current_mask() -> Tensor | None:
     """Return the mask of the innermost `token_mask` of this thread."""
     return getattr(_told, "valid", None)
+
+
+def is_head_masked() -> bool:
+    """Return whether the model that is running leaves padding out where it pools patches."""
+    return getattr(_told, "head_masks", False)
 
 
 def check_mask(valid: Tensor, x: Tensor, n_prefix: int) -> Tensor:

@@ -27,7 +27,7 @@ from tome_audio.merge import (
     takes_size,
     unmerge_tokens,
 )
-from tome_audio.patch.padding import check_mask, current_mask
+from tome_audio.patch.padding import check_mask, current_mask, is_head_masked
 from tome_audio.patch.recording import record
 from tome_audio.patch.trace import Trace
 
@@ -187,7 +187,7 @@ class MergeState:
 
     def _count(self, x: Tensor, valid: Tensor) -> int:
         """Settle what merges in each clip, and return how many tokens the longest one has."""
-        if self.blocks.restore:
+        if self.blocks.restore and not is_head_masked():
             raise ValueError("the head of this model pools patches, padding too: call it without a token mask")
         self.valid = check_mask(valid, x, self.n_prefix)
         counts = self.valid.sum(1).tolist()

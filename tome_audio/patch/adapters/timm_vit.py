@@ -49,15 +49,17 @@ class TimmEncoder(PatchedModel):
 
 
 class AstClassifier(PatchedModel):
-    """Says that AST's head reads the class and the distillation token."""
+    """Says that AST's head reads the class and the distillation token, where it does."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run `AST.forward`: spectrograms (B, T, F) to logits (B, K); what is behind `lengths` (B) costs little."""
-        forward: Any = super().forward  # type: ignore[misc]
+        own: Any = super().forward  # type: ignore[misc]
+        ast: Any = self
+        pools: bool = ast.v.blocks.restore
         if lengths is None:
-            return read_prefix(forward, x)
-        with token_mask(self.token_mask(lengths)):  # type: ignore[attr-defined]
-            return read_prefix(forward, x)
+            return own(x) if pools else read_prefix(own, x)
+        with token_mask(ast.token_mask(lengths), head_masks=pools):
+            return ast.forward_head(ast.forward_features(x), lengths) if pools else read_prefix(own, x)
 
 
 class TimmAdapter(Adapter):
