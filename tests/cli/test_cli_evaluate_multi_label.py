@@ -70,9 +70,9 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path, model, run):
 
 
 def test_results_of_runs_that_do_not_fit_are_refused(tmp_path, model, data, run):
-    for name, r in (("one", "0"), ("two", "0,2x")):
+    for name, r in (("run-fold1", "0"), ("run-fold2", "0,2x")):
         assert run("evaluate", "--model", model, "--data", data[0], "--r", r, "--out", tmp_path / name)[0] == 0
-    code, _, err = run("results", tmp_path / "one", tmp_path / "two")
+    code, _, err = run("results", tmp_path / "run-fold1", tmp_path / "run-fold2")
     assert code == 2 and "different r" in err
     code, _, err = run("results", tmp_path / "nowhere")
     assert code == 2 and "tome-audio evaluate" in err

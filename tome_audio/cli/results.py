@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ _COLUMNS = {
 
 
 def results(runs: list[str], append: str | None = None, title: str = "Results", command: str | None = None) -> int:
-    """Print the table of one evaluation, or mean and standard deviation over those of several folds or seeds.
+    """Print a table of evaluations, with mean and standard deviation over the folds or seeds of the same thing.
 
-    The deviation is that of the population (divided by the number of runs), as published for ESC-50.
+    Runs in folders that differ in -seedN or -foldN alone are taken together; one run, or one such group, needs no
+    column that says which it is. The deviation is that of the population (divided by the number of runs), as
+    published for ESC-50.
 
     Args:
         runs: Folders that `tome-audio evaluate` has written.
@@ -34,16 +37,25 @@ def results(runs: list[str], append: str | None = None, title: str = "Results", 
         title: Heading of the table.
         command: What was run, to stand beside the numbers.
     """
-    found = [_read(Path(run)) for run in runs]
-    if not found:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(group_name(run), []).append(_read(Path(run)))
+    if not groups:
         raise ValueError("there are no runs: give folders that `tome-audio evaluate` has written")
-    text = _text(found, title, command)
-    console().print(text)
+    text = _text(groups, title, command)
+    console().print(text, markup=False, soft_wrap=True)
     if append is not None:
         path = Path(append)
         before = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
         write_whole(path, f"{before.rstrip()}\n\n{text}\n")
     return 0
+
+
+def group_name(run: str) -> str:
+    """Return the name of an evaluation without seed and fold: "small" for runs/small-seed0/evaluate."""
+    path = Path(run)
+    name = path.resolve().parent.name if path.name == "evaluate" else path.name
+    return re.sub(r"-(seed|fold)\d+(?=-|$)", "", name) or name
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -58,25 +70,35 @@ def _read(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _text(found: Sequence[Mapping[str, Any]], title: str, command: str | None) -> str:
-    first = found[0]
-    rates = [row["r"] for row in first["rows"]]
-    if any([row["r"] for row in run["rows"]] != rates for run in found):
-        raise ValueError("the runs were evaluated with different r: evaluate all of them with the same --r")
-    names = [name for name in _COLUMNS if all(name in row for run in found for row in run["rows"])]
-    head = ["r", *(_COLUMNS[name] for name in names)]
+def _text(groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str, command: str | None) -> str:
+    everything = [run for runs in groups.values() for run in runs]
+    names = [name for name in _COLUMNS if any(name in row for run in everything for row in run["rows"])]
+    several = len(groups) > 1
+    head = [*(["model"] if several else []), "r", *(_COLUMNS[name] for name in names)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for i, rate in enumerate(rates):
-        cells = [_cell([run["rows"][i][name] for run in found]) for name in names]
-        lines.append("| " + " | ".join([str(rate), *cells]) + " |")
-    clips = ", ".join(sorted({str(run["rows"][0]["n_clips"]) for run in found}))
-    spread = f", mean ± standard deviation over {len(found)} runs" if len(found) > 1 else ""
-    facts = [f"{clips} clips of split {first['options']['split']}{spread}."]
+    for group, runs in groups.items():
+        rates = [row["r"] for row in runs[0]["rows"]]
+        if any([row["r"] for row in run["rows"]] != rates for run in runs):
+            raise ValueError(f"the runs of {group} were evaluated with different r: use the same --r for all of them")
+        for i, rate in enumerate(rates):
+            rows = [run["rows"][i] for run in runs]
+            cells = [_cell([row[name] for row in rows]) if name in rows[0] else "" for name in names]
+            lines.append("| " + " | ".join([*([group] if several else []), str(rate), *cells]) + " |")
+    clips = " or ".join(sorted({str(run["rows"][0]["n_clips"]) for run in everything}))
+    splits = " and ".join(sorted({str(run["options"]["split"]) for run in everything}))
+    counts = sorted({len(runs) for runs in groups.values()})
+    over = " or ".join(map(str, counts))
+    spread = f", mean ± standard deviation over {over} runs" if counts[-1] > 1 else ""
+    facts = [f"{clips} clips of split {splits}{spread}."]
     if command:
         facts.append(f"`{command}`.")
-    where = first["environment"]
-    facts.append(f"Commit {where['commit']}, torch {where['torch']}, {where.get('gpu', where['cpu'])}.")
+    places = {tuple(_where(run["environment"])) for run in everything}
+    facts += ["Commit {}, torch {}, {}.".format(*place) for place in sorted(places)]
     return "\n".join([f"## {title}", "", " ".join(facts), "", *lines])
+
+
+def _where(environment: Mapping[str, Any]) -> tuple[str, str, str]:
+    return environment["commit"], environment["torch"], environment.get("gpu", environment["cpu"])
 
 
 def _cell(values: Sequence[float]) -> str:
