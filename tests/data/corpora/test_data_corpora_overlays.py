@@ -149,6 +149,12 @@ def test_a_larger_set_begins_with_the_smaller_one():
     assert set(small) <= set(large) and not set(small) & set(draw_overlays(many(), COUNTS, 4))
 
 
+def test_splits_are_drawn_apart():
+    overlays = draw_overlays(many(), {"train": 1, "valid": 20, "test": 20})
+    classes = {split: [o.labels for o in overlays if o.split == split] for split in ("valid", "test")}
+    assert sum(a == b for a, b in zip(*classes.values(), strict=True)) < 10
+
+
 # writing
 
 

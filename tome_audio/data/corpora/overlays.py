@@ -30,7 +30,7 @@ GAINS_DB = (-6.0, 0.0)
 PEAK = 0.99
 """Of full scale: a louder sum is turned down as a whole."""
 FACTS_NAME, PARTS_NAME = "overlays.json", "parts.csv"
-"""Beside the manifest: the settings, and which clips sound in which overlay with which gain."""
+"""Beside the manifest: the settings, and which clips sound in which overlay with which gain, before `PEAK`."""
 
 _RATE = 16000
 _VERSION = 1
