@@ -8,7 +8,7 @@ from tome_audio.merge import ComputeTarget, Schedule
 
 COMMANDS = (
     "demo", "classify", "inspect", "visualize", "serve", "sweep", "fit", "bench-report", "evaluate", "teacher-logits",
-    "download", "manifest", "train", "results",
+    "download", "manifest", "overlay", "train", "results",
 )  # fmt: skip
 
 

@@ -19,17 +19,16 @@ from tome_audio.data.corpora.speech_commands import download_speech_commands, pr
 from tome_audio.data.download import DownloadError
 from tome_audio.data.manifest import Manifest, find_manifest
 from tome_audio.data.manifest_files import (
+    LABELS_NAME,
+    MANIFEST_NAME,
     read_ast_json,
     read_label_csv,
     read_manifest_csv,
-    write_label_csv,
-    write_manifest_csv,
+    write_manifest_folder,
 )
 from tome_audio.data.splitting import set_apart
 
 Corpus = Literal["speechcommands", "esc50", "fsdd", "audioset"]
-MANIFEST, LABELS = "manifest.csv", "labels.csv"
-"""What `tome-audio manifest` writes into a folder; a folder with the first is read by it."""
 
 _Fetch = Callable[[str, Callable[[int, int | None], None]], Path]
 
@@ -101,9 +100,8 @@ def manifest(data: str, out: str, corpus: CorpusConfig | None = None) -> int:
     found = corpus_manifest(corpus or CorpusConfig(), data)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    write_label_csv(found, folder / LABELS)
-    write_manifest_csv(found, folder / MANIFEST)
-    console().print(f"{found.summary()}; written: {folder / MANIFEST}, {LABELS}")
+    write_manifest_folder(found, folder)
+    console().print(f"{found.summary()}; written: {folder / MANIFEST_NAME}, {LABELS_NAME}")
     return 0
 
 
@@ -133,7 +131,7 @@ def corpus_manifest(corpus: CorpusConfig, data: str | Path, label_csv: str | Non
 
 def is_manifest(path: Path) -> bool:
     """Whether the path is a manifest CSV, an AST datafile, or a folder that `tome-audio manifest` has written."""
-    return path.suffix in (".csv", ".json") or (path / MANIFEST).is_file()
+    return path.suffix in (".csv", ".json") or (path / MANIFEST_NAME).is_file()
 
 
 def read_manifest(path: Path, label_csv: str | None = None) -> Manifest:
@@ -142,8 +140,8 @@ def read_manifest(path: Path, label_csv: str | None = None) -> Manifest:
     Raises:
         DataError: No such file, or not what it should be.
     """
-    table = path / MANIFEST if path.is_dir() else path
-    labels = table.parent / LABELS if label_csv is None else Path(label_csv)
+    table = path / MANIFEST_NAME if path.is_dir() else path
+    labels = table.parent / LABELS_NAME if label_csv is None else Path(label_csv)
     if table.suffix == ".json":
         return read_ast_json(table, labels, split="train")
     return read_manifest_csv(table, label_csv=labels if label_csv or labels.is_file() else None)

@@ -30,6 +30,7 @@ _EXAMPLES = {
     "teacher-logits": "tome-audio teacher-logits --model teacher.safetensors --data recordings/ --out runs/teacher",
     "download": "tome-audio download --corpus esc50 --data downloads",
     "manifest": "tome-audio manifest --data downloads/ESC-50 --corpus.name esc50 --out runs/esc50/data",
+    "overlay": "tome-audio overlay --data runs/esc50/data --out runs/overlays --n_train 2000",
     "train": "tome-audio train --config egs/fsdd/conf/small.yaml --data runs/fsdd/data --out runs/fsdd/train --resume",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
@@ -77,6 +78,7 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.evaluate import evaluate
     from tome_audio.cli.fit import fit
     from tome_audio.cli.inspect import inspect
+    from tome_audio.cli.overlay import overlay
     from tome_audio.cli.results import results
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
@@ -96,6 +98,7 @@ def _commands() -> dict[str, Callable[..., int]]:
         "teacher-logits": teacher_logits,
         "download": download,
         "manifest": manifest,
+        "overlay": overlay,
         "train": train,
         "results": results,
         "bench-report": bench_report,

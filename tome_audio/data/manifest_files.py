@@ -17,6 +17,8 @@ from tome_audio.data.whole_file import whole_file
 COLUMNS = ("id", "path", "labels", "split", "fold", "speaker", "source", "duration")
 """Of our CSV. `path` and `labels` are needed; without `id`, the path without its suffix is the id."""
 LABEL_COLUMNS = ("index", "mid", "display_name")
+MANIFEST_NAME, LABELS_NAME = "manifest.csv", "labels.csv"
+"""The tables of a folder that holds a manifest."""
 
 
 class Labels(NamedTuple):
@@ -128,6 +130,12 @@ def write_manifest_csv(manifest: Manifest, path: str | Path, *, root: str | Path
         values = (entry.split, entry.fold, entry.speaker, entry.source, entry.duration)
         rows.append([entry.id, shown.as_posix(), _joined(entry.labels), *("" if v is None else str(v) for v in values)])
     _write_csv(Path(path), rows)
+
+
+def write_manifest_folder(manifest: Manifest, folder: str | Path) -> None:
+    """Write labels.csv and manifest.csv into a folder; the second comes last and makes it a manifest's."""
+    write_label_csv(manifest, Path(folder) / LABELS_NAME)
+    write_manifest_csv(manifest, Path(folder) / MANIFEST_NAME)
 
 
 def _entry(where: str, row: dict[str, str], folder: Path) -> Entry:
