@@ -51,7 +51,8 @@ class SpectrogramCNN(nn.Module):
             "timm_name": timm_name, "n_classes": n_classes, "n_mels": n_mels, "n_frames": n_frames,
             "drop_rate": drop_rate,
         }  # fmt: skip
-        self.net = _timm_network(timm_name, n_classes, drop_rate, pretrained)
+        # With channels last a CPU convolves about twice as fast, and a GPU in half precision too.
+        self.net = _timm_network(timm_name, n_classes, drop_rate, pretrained).to(memory_format=torch.channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn spectrograms (B, T frames, F mel bins) into logits (B, n_classes).
