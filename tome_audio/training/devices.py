@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -147,6 +147,12 @@ class Devices:
             self._accelerate.utils.broadcast_object_list(held)
         value: T = held[0]
         return value
+
+    def give_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Fill tensors, the same ones in the same order in every process, with what they hold in the main one."""
+        if self.n_processes > 1:
+            for tensor in tensors:
+                tensor.copy_(self._accelerate.utils.broadcast(tensor.detach().contiguous()))
 
     def wait(self) -> None:
         """Wait until all processes are here."""

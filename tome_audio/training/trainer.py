@@ -221,6 +221,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         p, s = self.position, self.settings
         start = time.perf_counter()
+        self._share_buffers()
         if s.average is not None and s.average[0] <= p.epoch + 1 <= s.average[1]:
             self.mean.add(self.model.state_dict())
         average = None if self.average is None else self.average.weights
@@ -239,6 +240,14 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch(record)
         self._save()
+
+    @torch.no_grad()
+    def _share_buffers(self) -> None:
+        # Batch normalisation has seen other clips in each process, and the main one's statistics are what is saved.
+        buffers = dict(self.model.named_buffers(remove_duplicate=False))
+        self.devices.give_from_main(buffers.values())
+        if self.average is not None:
+            self.devices.give_from_main(v for name, v in self.average.weights.items() if name in buffers)
 
     @torch.no_grad()
     def _evaluate(self, clips: Clips, weights: Mapping[str, Tensor] | None) -> dict[str, float]:
