@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from small_run import Labels, NoisySounds, Recorder, make_model, make_trainer, same_tensors
+from small_run import Labels, NoisySounds, Recorder, make_model, make_trainer, same_tensors, taught_run
 from torch import nn
 from torch.nn import functional as F
 
@@ -91,6 +91,7 @@ def main(folder: Path, batch_size: int) -> None:
         assert same_tensors(whole.state_dict(), again.state_dict())
     merged = merged_losses(folder / "merged", batch_size)
     normalised = {name: normalised_figures(folder / name, decay) for name, decay in (("plain", None), ("ema", 0.9))}
+    taught = taught_run(folder / "taught", batch_size, 2)
     if trainer.devices.is_main:
         figures = {
             "losses": [record.loss for record in seen.steps],
@@ -98,6 +99,7 @@ def main(folder: Path, batch_size: int) -> None:
             "metrics": [record.metrics for record in result.records],
             "merged losses": merged,
             "normalised": normalised,
+            "taught": taught,
             "processes": trainer.devices.n_processes,
             "stopped after": stopped_after,
         }

@@ -58,6 +58,8 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path):
     assert len(one["losses"]) == 15 and two["losses"] == pytest.approx(one["losses"], abs=1e-4)
     assert len(one["merged losses"]) == 9 and two["merged losses"] == pytest.approx(one["merged losses"], abs=1e-4)
     assert two["metrics"] == one["metrics"]
+    for found, wanted in zip(two["taught"], one["taught"], strict=True):
+        assert found == pytest.approx(wanted, abs=1e-5)
     # What was scored is what was saved, though each process has seen other clips; saved by the main process alone.
     for run in ("plain", "ema"):
         scored = {name: scored_alone(tmp_path / "two" / run / f"{name}.safetensors") for name in ("last", "averaged")}

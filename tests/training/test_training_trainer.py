@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_run import Labels, NoisySounds, Recorder, make_model, make_trainer, same_tensors
+from small_run import Labels, NoisySounds, Recorder, make_model, make_trainer, same_tensors, taught_run
 from torch import nn
 
 from tome_audio.training.errors import TrainingError, TrainingInterrupted
@@ -301,6 +301,13 @@ def test_a_folder_with_a_run_is_not_written_over_and_other_settings_do_not_resum
     with pytest.raises(ValueError, match="holds another model"):
         make_trainer(folder, nn.Sequential(nn.Flatten(), nn.Linear(60, 3))).run(resume=True)
     make_trainer(folder, save_every=1, keep=5).run(resume=True)  # what comes out does not depend on these
+
+
+def test_a_teacher_of_some_clips_teaches_parts_of_a_step_what_it_teaches_the_whole(tmp_path):
+    (whole, weight), *others = (taught_run(tmp_path / str(size), size, 12 // size) for size in (12, 6, 4))
+    assert len(whole) == 30
+    for losses, found in others:
+        assert losses == pytest.approx(whole, abs=1e-5) and found == pytest.approx(weight, abs=1e-5)
 
 
 @pytest.mark.parametrize("value", [Path("clips"), np.float64(0.1), [1, {"a": (np.int64(2),)}], {Path("a"): 1}])

@@ -30,7 +30,7 @@ class Distillation(Protocol):
     """Labels and a teacher weighed against each other."""
 
     def __call__(
-        self, student: Tensor, target: Tensor, teacher: Tensor, *, known: Tensor | None
+        self, student: Tensor, target: Tensor, teacher: Tensor, *, known: Tensor | None, n_known: float | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return total, hard (labels) and soft (teacher) loss, scalars.
 
@@ -39,6 +39,7 @@ class Distillation(Protocol):
             target: Class indices (B,) or labels (B, K).
             teacher: Logits (B, K), or whatever the batch holds as `teacher`.
             known: Clips (B,) that the teacher knows; None means all.
+            n_known: What the soft loss divides its sum over known clips by; None or not given means their number.
         """
         ...
 
@@ -58,9 +59,8 @@ class Classification:
     clip. With distillation it also holds `teacher` (B, K) and perhaps `teacher_known` (B,), bool, unless a teacher
     answers in the loop. What it holds under the names in `inputs` goes to the model by that name.
 
-    A batch does not know the others of its step. Where a teacher knows only some clips, each part of a step takes the
-    mean over those it holds, so a step in several parts or processes gives a clip's teacher another weight than the
-    same clips in one batch would. With all clips known, or none, they agree.
+    Where a teacher knows only some clips, the trainer counts them over the whole step (`counts`): a step in several
+    parts or processes learns what the same clips in one batch would teach.
 
     Args:
         binary: Binary cross-entropy per class instead of cross-entropy: for several labels per clip, and for Speech
@@ -115,6 +115,7 @@ class Classification:
         if self.augment is not None:
             features = self.augment(features, generator)
         inputs = {name: batch[name] for name in self.inputs}
+        counted = {"n_known": batch["n_known"]} if batch.get("n_known") else {}
         if self.distillation is None:
             return self._hard(logits_of(model(features, **inputs)), batch["labels"]), {}
         if self.teacher is not None:  # first: the student's own pass must be the last before the backward pass
@@ -126,8 +127,14 @@ class Classification:
                 "distillation needs a teacher: give the task one, or put `teacher` (B, K) into the batches"
             )
         student = _wide(logits_of(model(features, **inputs)))
-        total, hard, soft = self.distillation(student, batch["labels"], teacher, known=known)
+        total, hard, soft = self.distillation(student, batch["labels"], teacher, known=known, **counted)
         return total, {"hard": hard.detach(), "soft": soft.detach()}
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Return how many clips of a batch the teacher knows; nothing where the batch does not say which."""
+        if self.distillation is None or self.teacher is not None or "teacher_known" not in batch:
+            return {}
+        return {"n_known": int(batch["teacher_known"].sum())}
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return logits (B, K) in float32, and the labels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -144,6 +144,11 @@ class MergedTask:
         """
         set_r(model, self.rate(step))
         return self.task.loss(model, batch, step, generator)
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Return what the task counts over a step; nothing where it counts nothing."""
+        counts: Callable[[Batch], Mapping[str, int]] | None = getattr(self.task, "counts", None)
+        return {} if counts is None else counts(batch)
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the task's outputs with the r of evaluation.

@@ -52,6 +52,24 @@ class Shuffled:
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What is trained on, and what it is scored on.
+
+    Attributes:
+        train: Clips to train on; `draw` is called where they have it.
+        valid: Clips to score after every epoch; None scores nothing.
+        order: A sampler with `set_epoch` that says which clips an epoch takes, such as a class-balanced one; all
+            processes get the same and share it out. None takes each once, in random order.
+        collate: Makes a batch of a list of clips; None stacks tensors, name by name.
+    """
+
+    train: Clips
+    valid: Clips | None = None
+    order: Order | None = None
+    collate: Collate | None = None
+
+
+@dataclass(frozen=True)
 class Share:
     """How the clips of an epoch fall to steps, to the parts of a step, and to processes.
 

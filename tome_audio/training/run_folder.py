@@ -105,6 +105,18 @@ def check_facts(facts: Mapping[str, Any]) -> None:
             )
 
 
+def check_same_facts(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that was saved under other facts.
+
+    Raises:
+        ValueError: Naming what differs.
+    """
+    changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if changed:
+        what = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in changed)
+        raise ValueError(f"{path} was saved under other settings ({what}): go back to them, or choose another folder")
+
+
 def _not_plain(value: Any) -> Any:
     # The first value that is not plain. Exactly these types: a float of numpy is a float, and yet not read back.
     if isinstance(value, dict):

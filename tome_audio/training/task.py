@@ -44,6 +44,19 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class CountingTask(Protocol):
+    """A task whose loss is a mean over some clips of the whole step, of which a batch alone is a part."""
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Return numbers of clips by name, the same names every time: none where nothing is to be counted.
+
+        `loss` finds under these names in its batch what each part of the step would count if all counted alike: the
+        sum over all parts and processes, times the batch's part of the clips of the step.
+        """
+        ...
+
+
 class Clips(Protocol):
     """Clips by number; what they hold is between them, the `collate` function and the task."""
 

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from tome_audio.training.averaging import EpochMean, MovingAverage, holding
-from tome_audio.training.batches import Collate, Order, Share, Shuffled, evaluation_batches, training_batches
+from tome_audio.training.batches import Order, Share, Shuffled, TrainingData, evaluation_batches, training_batches
 from tome_audio.training.callbacks import Callback
 from tome_audio.training.devices import Devices, checkpoint_activations
 from tome_audio.training.errors import TrainingInterrupted, diverged, memory_errors
 from tome_audio.training.optim import AST_BETAS, make_adam, make_optimizer
 from tome_audio.training.records import EpochRecord, Position, StepRecord, TrainingResult
-from tome_audio.training.run_folder import RunFolder, check_facts, read_checkpoint
+from tome_audio.training.run_folder import RunFolder, check_facts, check_same_facts, read_checkpoint
 from tome_audio.training.seeds import derive_generator, derive_seed
 from tome_audio.training.settings import TrainerSettings
 from tome_audio.training.signals import StopRequest
-from tome_audio.training.task import Batch, Clips, Task
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What is trained on, and what it is scored on.
-
-    Attributes:
-        train: Clips to train on; `draw` is called where they have it.
-        valid: Clips to score after every epoch; None scores nothing.
-        order: A sampler with `set_epoch` that says which clips an epoch takes, such as a class-balanced one; all
-            processes get the same and share it out. None takes each once, in random order.
-        collate: Makes a batch of a list of clips; None stacks tensors, name by name.
-    """
-
-    train: Clips
-    valid: Clips | None = None
-    order: Order | None = None
-    collate: Collate | None = None
+from tome_audio.training.task import Batch, Clips, CountingTask, Task
 
 
 class Trainer:
@@ -201,9 +182,13 @@ class Trainer:
         # Gradients of the mean loss over all clips of the step, and this process's part of that mean and of the logs.
         p, s = self.position, self.settings
         size, names, sums = self.share.step_size(p.step_in_epoch), [], None
-        for part in range(s.accumulate):
-            batch = self.devices.place(next(batches))
+        parts = [next(batches) for _ in range(s.accumulate)]
+        counted = self._counted(parts)
+        for part, batch in enumerate(parts):
             portion = len(self.share.places(p.step_in_epoch, part)) / size
+            if counted:
+                batch = {**batch, **{name: count * portion for name, count in counted.items()}}
+            batch = self.devices.place(batch)
             where = (s.seed, "step", p.step, part, self.devices.process)
             torch.manual_seed(derive_seed(*where))  # dropout and drop-path know only the global state
             waiting = part < s.accumulate - 1
@@ -217,6 +202,14 @@ class Trainer:
             sums = values if sums is None else sums + values
         assert sums is not None  # accumulate is at least 1
         return names, sums
+
+    def _counted(self, parts: Sequence[Batch]) -> dict[str, float]:
+        # What the task counts, over all parts of the step in all processes.
+        if not isinstance(self.task, CountingTask):
+            return {}
+        counts = [self.task.counts(part) for part in parts]
+        names = sorted(counts[0])
+        return dict(zip(names, self.devices.totals([sum(c[name] for c in counts) for name in names]), strict=True))
 
     def _end_epoch(self) -> None:
         p, s = self.position, self.settings
@@ -321,14 +314,7 @@ class Trainer:
         if not resume:
             raise ValueError(f"{self.folder.path} holds a run already: resume it, delete it or choose another folder")
         weights, state = read_checkpoint(path)
-        before = state["facts"]
-        names = sorted({*before, *self.facts})
-        changed = [name for name in names if before.get(name) != self.facts.get(name)]
-        if changed:
-            what = "; ".join(f"{name} was {before.get(name)}, now {self.facts.get(name)}" for name in changed)
-            raise ValueError(
-                f"{path} was saved under other settings ({what}): go back to them, or choose another folder"
-            )
+        check_same_facts(path, state["facts"], self.facts)
         try:
             self.model.load_state_dict(weights["model"])
         except RuntimeError as error:
