@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
@@ -180,3 +181,21 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
 def test_distillation_without_a_teacher_says_where_to_put_one():
     with pytest.raises(ValueError, match=r"give the task one, or put `teacher` \(B, K\) into the batches"):
         loss(Classification(distillation=distill), labels=torch.tensor([0, 2]))
+
+
+def test_facts_are_plain_and_hold_no_address():
+    class Own:
+        def __call__(self, *given):
+            return given
+
+    task = Classification(
+        distillation=partial(distill, torch.zeros(1), extra=Own()),
+        augment=Own(),
+        scores=lambda *given: {},
+        inputs=("n",),
+    )
+    facts = task.facts()
+    assert json.loads(json.dumps(facts)) == facts and "0x" not in json.dumps(facts)
+    assert facts["kind"] == "Classification" and facts["augment"] == "Own" and facts["inputs"] == ["n"]
+    assert facts["distillation"] == "distill" and facts["distillation.0"] == "Tensor"
+    assert facts["distillation.extra"] == "Own" and facts["teacher"] is None

@@ -166,3 +166,9 @@ class MergedTask:
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the task's score."""
         return self.task.score(metrics)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the task's facts, and r in training and evaluation, as plain values."""
+        facts: Callable[[], Mapping[str, Any]] | None = getattr(self.task, "facts", None)
+        merge = {"train": repr(self.train), "evaluate": repr(self.evaluate), "seed": self.seed}
+        return {**({} if facts is None else facts()), **{f"merge.{name}": value for name, value in merge.items()}}

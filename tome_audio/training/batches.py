@@ -18,7 +18,10 @@ Collate = Callable[[list[Any]], Any]
 
 
 class Order(Protocol):
-    """A sampler: the clips of an epoch in the order they are taken, fixed by the epoch; always as many."""
+    """A sampler: the clips of an epoch in the order they are taken, fixed by the epoch; always as many.
+
+    One with a method `facts` says what it is, as plain values by name: a resumed run must say the same.
+    """
 
     def __len__(self) -> int:
         """Return how many clips an epoch takes."""
@@ -49,6 +52,10 @@ class Shuffled:
     def __iter__(self) -> Iterator[int]:
         chosen = torch.randperm(self.n_clips, generator=derive_generator(self.seed, "order", self.epoch))
         return iter(chosen.tolist())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a resumed run must agree on, as plain values."""
+        return {"kind": "Shuffled", "seed": self.seed}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ Batch = Mapping[str, Any]
 class Task(Protocol):
     """What is learnt, and what counts as better.
 
-    In half precision `loss` and `outputs` run under autocast, so the model may answer in bf16 or fp16.
+    In half precision `loss` and `outputs` run under autocast, so the model may answer in bf16 or fp16. A task with a
+    method `facts` says what it is, as plain values by name: a resumed run must say the same.
     """
 
     def loss(

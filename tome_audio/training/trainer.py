@@ -26,7 +26,7 @@ from tome_audio.training.devices import Devices, checkpoint_activations
 from tome_audio.training.errors import TrainingInterrupted, diverged, memory_errors
 from tome_audio.training.optim import AST_BETAS, make_adam, make_optimizer
 from tome_audio.training.records import EpochRecord, Position, StepRecord, TrainingResult
-from tome_audio.training.run_folder import RunFolder, check_facts, check_same_facts, read_checkpoint
+from tome_audio.training.run_folder import RunFolder, check_facts, check_same_facts, facts_of, read_checkpoint
 from tome_audio.training.seeds import derive_generator, derive_seed
 from tome_audio.training.settings import TrainerSettings
 from tome_audio.training.signals import StopRequest
@@ -46,7 +46,8 @@ class Trainer:
         settings: How.
         folder: Where checkpoints and weights go; see `RunFolder`.
         callbacks: Called by the main process.
-        facts: Whatever else a resumed run must agree on, such as the recipe's own settings; JSON values.
+        facts: Whatever a resumed run must agree on beside the settings and what order and task say of themselves, such
+            as the recipe's own settings; JSON values.
 
     Raises:
         ValueError: There are too few clips, nothing to train, or facts that are no JSON values.
@@ -78,8 +79,9 @@ class Trainer:
         if data.valid is not None and len(data.valid) == 0:
             raise ValueError("there are no validation clips: give some, or None to score nothing")
         self.facts = {**settings.facts(), "clips": len(data.train), "clips per epoch": len(self.order)}
-        check_facts(facts or {})
-        self.facts |= {"processes": self.devices.n_processes, **(facts or {})}
+        said = {**facts_of("order", self.order), **facts_of("task", task), **(facts or {})}
+        check_facts(said)
+        self.facts |= {"processes": self.devices.n_processes, **said}
         self.position = Position()
         self.mean = EpochMean()
         self.average: MovingAverage | None = None
