@@ -104,6 +104,18 @@ def test_bad_files_are_named_and_tried_again(tmp_path, clips, checkpoint, run):
     assert read_teacher_logits(tmp_path / "t").missing(["dog/1", "bell/0"]) == ["bell/0"]
 
 
+def test_another_folder_with_the_same_names_is_not_taken_for_the_first(tmp_path, clips, checkpoint, run):
+    command = ("teacher-logits", "--model", checkpoint, "--out", tmp_path / "t", "--shard-size", 2)
+    assert run(*command, "--data", clips)[0] == 0
+    before = snapshot(tmp_path / "t")
+    assert run(*command, "--data", clips.rename(tmp_path / "moved"))[0] == 0
+    other = write_clips(tmp_path / "clips", 8)
+    (other / "dog" / "1.wav").write_bytes((other / "dog" / "3.wav").read_bytes())
+    code, out, err = run(*command, "--data", other)
+    assert code == 2 and out == "" and f"1 of 8 clips have changed since, such as {other / 'dog' / '1.wav'}" in err
+    assert snapshot(tmp_path / "t") == before
+
+
 def test_when_no_clip_can_be_used_nothing_is_claimed(tmp_path, clips, checkpoint, run):
     for path in clips.rglob("*.wav"):
         path.write_bytes(b"RIFF")
