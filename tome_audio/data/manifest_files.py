@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,12 +198,13 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} is not text in UTF-8: {error}") from error
 
 
-def _joined(values: tuple[str, ...]) -> str:
+def _joined(values: Sequence[str]) -> str:
+    # One row without its end. Of line breaks inside values only those that may end a row are quoted: both are named.
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(values)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _write_csv(path: Path, rows: list[list[str]]) -> None:
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        file.writelines(f"{_joined(row)}\n" for row in rows)
