@@ -15,7 +15,6 @@ from tome_audio.data.teacher_logits import (
     TeacherLogits,
     TeacherLogitsWriter,
     average_logits,
-    clip_id,
     read_teacher_logits,
 )
 
@@ -212,12 +211,6 @@ def test_the_mean_of_logits_is_the_geometric_mean_of_softened_answers():
         assert torch.allclose(found.double(), geometric / geometric.sum(1, keepdim=True), atol=1e-6)
     with pytest.raises(ValueError, match="of one shape"):
         average_logits([torch.zeros(2, 3), torch.zeros(2, 4)])
-
-
-def test_clip_ids_keep_folders_and_drop_extensions(tmp_path):
-    assert clip_id(tmp_path / "yes" / "0a_nohash_0.WAV", tmp_path) == "yes/0a_nohash_0"
-    assert clip_id(tmp_path / "a.b", tmp_path) == "a.b"
-    assert clip_id(tmp_path.parent / "other" / "x.flac", tmp_path) == "../other/x"
 
 
 # Arrays made elsewhere

@@ -15,13 +15,8 @@ from tome_audio.cli.corpora import is_manifest, manifest_clips
 from tome_audio.cli.fit import find_audio
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn
-from tome_audio.data.clips import Clip, DataError
-from tome_audio.data.teacher_logits import (
-    TeacherLogitsWriter,
-    average_logits,
-    check_same_labels,
-    clip_id,
-)
+from tome_audio.data.clips import Clip, DataError, clip_id
+from tome_audio.data.teacher_logits import TeacherLogitsWriter, average_logits, check_same_labels
 from tome_audio.profiling import environment
 
 

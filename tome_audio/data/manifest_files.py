@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tome_audio.data.clips import SPLITS, DataError
-from tome_audio.data.manifest import Entry, Manifest, clip_id, sorted_labels
+from tome_audio.data.clips import SPLITS, DataError, clip_id
+from tome_audio.data.manifest import Entry, Manifest, sorted_labels
 from tome_audio.data.whole_file import whole_file
 
 COLUMNS = ("id", "path", "labels", "split", "fold", "speaker", "source", "duration")
-"""Of our CSV. `path` and `labels` are needed; without `id`, the path without its suffix is the id."""
+"""Of our CSV. `path` and `labels` are needed; without `id`, `clip_id` gives it."""
 LABEL_COLUMNS = ("index", "mid", "display_name")
 
 
@@ -54,8 +54,8 @@ def read_ast_json(
 ) -> Manifest:
     """Read an AST datafile, {"data": [{"wav": path, "labels": "mid,mid"}]}, and its label CSV.
 
-    Lines before the JSON that begin with # are skipped. The id is `video_id` where there is one, otherwise the path
-    without suffix. Files and labels are not looked up: see `check_manifest`.
+    Lines before the JSON that begin with # are skipped. The id is `video_id` where there is one, otherwise that
+    of `clip_id`. Files and labels are not looked up: see `check_manifest`.
 
     Args:
         path: The JSON file.

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tome_audio.data.clips import EXTENSIONS, DataError
+from tome_audio.data.clips import DataError
 
 FACTS_NAME = "teacher.json"
 _VERSION = 1
@@ -79,16 +79,6 @@ class TeacherLogits:
             DataError: naming the labels that differ.
         """
         check_same_labels(self.labels, labels, "the teacher's logits", "the student")
-
-
-def clip_id(path: Path, root: Path) -> str:
-    """Return the id of a clip: its path below `root` with `/` between folders and without the audio extension.
-
-    The folder belongs to it, since many corpora have files of one name in several; the extension does not, so that
-    clips converted to another format keep their id.
-    """
-    relative = Path(os.path.relpath(path, root))
-    return (relative.with_suffix("") if relative.suffix.lower() in EXTENSIONS else relative).as_posix()
 
 
 def clip_mark(path: Path) -> str:
