@@ -35,6 +35,15 @@ def test_a_recipe_is_complete_and_thin(recipe):
     subprocess.run(["bash", "-n", recipe / "run.sh"], check=True)
 
 
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_what_recipes_share_is_written_once(recipe):
+    shared, script = ROOT / "egs" / "recipe.sh", (recipe / "run.sh").read_text()
+    subprocess.run(["bash", "-n", shared], check=True)
+    assert 'source "$here/../recipe.sh"' in script
+    for line in shared.read_text().splitlines():
+        assert line.startswith("#") or len(line) < 12 or line not in script.splitlines(), line
+
+
 # Those of `tome-audio train` are read in test_configs.py: which run.sh takes is a matter of its options.
 @pytest.mark.parametrize("config", SMALL, ids=lambda p: f"{p.parent.parent.name}/{p.name}")
 def test_a_config_is_read_by_its_command(config):
@@ -104,6 +113,22 @@ def test_a_recipe_refuses_what_it_does_not_know(recipe):
     for words in (["--no-such-option", "1"], ["--stage"]):
         done = call(recipe, os.environ, *words)
         assert done.returncode == 2 and "usage: run.sh" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_a_recipes_own_option_reaches_the_manifest_and_the_names_of_its_folders(recipe, tmp_path):
+    (tmp_path / "tome-audio").write_text("#!/bin/sh\n")
+    (tmp_path / "tome-audio").chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    usage = call(recipe, env, "--help").stderr
+    own = usage.split("[--out DIR] [")[1].split(" X]")[0]
+    words = ("--data", "D", "--out", "O", own, "value", "--config", "smoke", "--seed", 3, "--stage", 1)
+    done = call(recipe, env, *words, "--stop-stage", 3, "--", "--merge.r", "2x")
+    manifest, *_, train = done.stdout.splitlines()
+    assert done.returncode == 0 and manifest.startswith("stage 1: tome-audio manifest --data D --out O/data-value ")
+    assert f"--corpus.name {recipe.name} " in manifest and " value" in manifest.split("--corpus.name")[1]
+    assert "--data O/data-value --out O/smoke-value-seed3 --resume --trainer.seed 3 " in train
+    assert train.endswith(" --merge.r 2x") and "RESULTS.md" not in done.stdout
 
 
 @pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)

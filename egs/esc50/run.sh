@@ -2,56 +2,10 @@
 # ESC-50. Stages: 0 download, 1 manifest, 2 teacher and its logits, 3 train, 4 evaluate over r, 5 append to RESULTS.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-data='' out=runs/esc50 stage=0 stop_stage=5 config=ast_kd teacher='' seed=0 r='0,16,32,48,2x,3x' smoke=''
-fold=1 results=$here/RESULTS.md called="run.sh $*"
+corpus=esc50 fetched=ESC-50 config=ast_kd r='0,16,32,48,2x,3x'
+own=fold fold=1 smoke_own=1
+source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
-usage() {
-  echo "usage: run.sh [--data DIR] [--out DIR] [--fold X] [--config NAME] [--teacher NAME] [--seed N] [--r LIST]" >&2
-  echo "              [--stage N] [--stop-stage N] [--smoke] [-- OPTIONS OF tome-audio train]   (stages 0 to 5)" >&2
-  exit 2
-}
-
-while [ $# -gt 0 ]; do
-  case $1 in
-    --smoke) smoke=yes; shift; continue ;;
-    --) shift; break ;;
-  esac
-  [ $# -ge 2 ] || usage
-  case $1 in
-    --data) data=$2 ;;
-    --out) out=$2 ;;
-    --fold) fold=$2 ;;
-    --config) config=$2 ;;
-    --teacher) teacher=$2 ;;
-    --seed) seed=$2 ;;
-    --r) r=$2 ;;
-    --stage) stage=$2 ;;
-    --stop-stage) stop_stage=$2 ;;
-    *) usage ;;
-  esac
-  shift 2
-done
-
-run_stage() {
-  local number=$1
-  shift
-  if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then
-    return 0
-  fi
-  echo "stage $number: $*"
-  "$@" || [ $? -eq 1 ]   # 1: done, though some clips could not be used; each is named
-}
-
-if [ -n "$smoke" ]; then   # generated clips laid out like the corpus, tiny models
-  config=smoke r=0,2x results=$out/RESULTS.md fold=1
-  run_stage 0 tome-audio download --corpus esc50 --data "$out/download" --imitation
-  data=$out/download/esc50-imitation
-elif [ -z "$data" ]; then
-  run_stage 0 tome-audio download --corpus esc50 --data "$out/download"
-  data=$out/download/ESC-50
-fi
-case $config in smoke) teacher=smoke_teacher ;; small*) teacher=${teacher:-teacher_small} ;; esac
-teacher=${teacher:-teacher} distill=()
 clips=$out/data-$fold run=$out/$config-$fold-seed$seed teach=$out/teacher-$fold
 run_stage 1 tome-audio manifest --data "$data" --out "$clips" --corpus.name esc50 --corpus.fold "$fold"
 if ! grep -q '^  weight: 1.0$' "$here/conf/$config.yaml"; then   # weight 1.0 learns from labels alone

@@ -2,56 +2,10 @@
 # Speech Commands. Stages: 0 download, 1 manifest, 2 teacher and its logits, 3 train, 4 evaluate over r, 5 append to RESULTS.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-data='' out=runs/speechcommands stage=0 stop_stage=5 config=ast_kd teacher='' seed=0 r='0,4,8,12,2x,3x' smoke=''
-labels=35 results=$here/RESULTS.md called="run.sh $*"
+corpus=speechcommands fetched=speech_commands_v0.02 config=ast_kd r='0,4,8,12,2x,3x'
+own=labels labels=35 smoke_own=12
+source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
-usage() {
-  echo "usage: run.sh [--data DIR] [--out DIR] [--labels X] [--config NAME] [--teacher NAME] [--seed N] [--r LIST]" >&2
-  echo "              [--stage N] [--stop-stage N] [--smoke] [-- OPTIONS OF tome-audio train]   (stages 0 to 5)" >&2
-  exit 2
-}
-
-while [ $# -gt 0 ]; do
-  case $1 in
-    --smoke) smoke=yes; shift; continue ;;
-    --) shift; break ;;
-  esac
-  [ $# -ge 2 ] || usage
-  case $1 in
-    --data) data=$2 ;;
-    --out) out=$2 ;;
-    --labels) labels=$2 ;;
-    --config) config=$2 ;;
-    --teacher) teacher=$2 ;;
-    --seed) seed=$2 ;;
-    --r) r=$2 ;;
-    --stage) stage=$2 ;;
-    --stop-stage) stop_stage=$2 ;;
-    *) usage ;;
-  esac
-  shift 2
-done
-
-run_stage() {
-  local number=$1
-  shift
-  if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then
-    return 0
-  fi
-  echo "stage $number: $*"
-  "$@" || [ $? -eq 1 ]   # 1: done, though some clips could not be used; each is named
-}
-
-if [ -n "$smoke" ]; then   # generated clips laid out like the corpus, tiny models
-  config=smoke r=0,2x results=$out/RESULTS.md labels=12
-  run_stage 0 tome-audio download --corpus speechcommands --data "$out/download" --imitation
-  data=$out/download/speechcommands-imitation
-elif [ -z "$data" ]; then
-  run_stage 0 tome-audio download --corpus speechcommands --data "$out/download"
-  data=$out/download/speech_commands_v0.02
-fi
-case $config in smoke) teacher=smoke_teacher ;; small*) teacher=${teacher:-teacher_small} ;; esac
-teacher=${teacher:-teacher} distill=()
 clips=$out/data-$labels run=$out/$config-$labels-seed$seed teach=$out/teacher-$labels
 run_stage 1 tome-audio manifest --data "$data" --out "$clips" --corpus.name speechcommands --corpus.n_labels "$labels" --corpus.made "$clips/silence"
 if ! grep -q '^  weight: 1.0$' "$here/conf/$config.yaml"; then   # weight 1.0 learns from labels alone

@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from tome_audio.cli.loading import load_model
+from tome_audio.data.manifest import find_manifest
 from tome_audio.data.teacher_logits import read_teacher_logits
 from tome_audio.models import SpectrogramCNN, TwoLayerCNN, load_kwt, save_checkpoint
 
@@ -102,6 +103,31 @@ def test_bad_files_are_named_and_tried_again(tmp_path, clips, checkpoint, run):
     code, out, err = run(*command)
     assert code == 1 and "logits of 5 clips" in out and "4 of them by an earlier run" in out and err.count("\n") == 1
     assert read_teacher_logits(tmp_path / "t").missing(["dog/1", "bell/0"]) == ["bell/0"]
+
+
+def test_another_folder_with_the_same_names_is_not_taken_for_the_first(tmp_path, clips, checkpoint, run):
+    command = ("teacher-logits", "--model", checkpoint, "--out", tmp_path / "t", "--shard-size", 2)
+    assert run(*command, "--data", clips)[0] == 0
+    before = snapshot(tmp_path / "t")
+    assert run(*command, "--data", clips.rename(tmp_path / "moved"))[0] == 0
+    other = write_clips(tmp_path / "clips", 8)
+    (other / "dog" / "1.wav").write_bytes((other / "dog" / "3.wav").read_bytes())
+    code, out, err = run(*command, "--data", other)
+    assert code == 2 and out == "" and f"1 of 8 clips have changed since, such as {other / 'dog' / '1.wav'}" in err
+    assert snapshot(tmp_path / "t") == before
+
+
+def test_clips_of_any_name_have_the_ids_that_training_gives_them(tmp_path, clips, checkpoint, run):
+    """Suffixes that are not those of audio, dots in names, and a file outside the folder."""
+    names = ["bell/0.wav", "bell/2.1.wav", "bell/take.4", "dog/1.WAV", "dog/3", str(tmp_path / "outside.wav")]
+    for i, name in zip((0, 2, 4, 1, 3, 5), names, strict=True):
+        (clips / ("bell", "dog")[i % 2] / f"{i}.wav").rename(clips / name)
+    rows = [f"{name},{('bell', 'dog')[i % 2]},train" for i, name in enumerate(names)]
+    (clips / "split.csv").write_text("file,label,split\n" + "\n".join(rows) + "\n")
+    assert run("teacher-logits", "--model", checkpoint, "--data", clips, "--out", tmp_path / "t")[0] == 0
+    trained_on = [entry.id for entry in find_manifest(clips).entries]
+    assert sorted(read_teacher_logits(tmp_path / "t").rows) == sorted(trained_on)
+    assert trained_on[:5] == ["bell/0", "bell/2.1", "bell/take.4", "dog/1", "dog/3"]
 
 
 def test_when_no_clip_can_be_used_nothing_is_claimed(tmp_path, clips, checkpoint, run):

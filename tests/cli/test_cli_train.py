@@ -174,6 +174,9 @@ def test_merging_while_training_and_teaching_oneself(tmp_path, data, config, run
     assert facts["options"]["merge"]["r"] == "0,4,2x" and facts["options"]["distill"]["itself"]
     changed = pd.read_csv(tmp_path / "out" / "steps.csv")["soft"]
     assert (changed >= -1e-6).all() and changed.max() > 0
+    again = ("--distill.weight", "0.5", "--distill.itself", "true", "--out", tmp_path / "out", "--resume")
+    code, _, err = run(*words, *again, "--trainer.seed", "7")  # with other draws of r
+    assert code == 2 and "; seed was 0, now 7" in err and "task.merge.seed was 0, now 7" in err
 
 
 @pytest.mark.parametrize(

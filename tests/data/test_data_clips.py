@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from real_audio import DATA
 
-from tome_audio.data.clips import DataError, find_clips, load_waveforms
+from tome_audio.data.clips import DataError, clip_id, find_clips, load_waveforms
 
 
 def touch(root: Path, *names: str) -> None:
@@ -228,3 +228,10 @@ def test_real_speech_commands():
 def test_real_class_folders():
     clips = find_clips(DATA / "speech_commands" / "words30_v0.01")
     assert len(clips) == 300 and Counter(c.split for c in clips) == {"train": 240, "test": 60}
+
+
+def test_clip_ids_keep_folders_and_drop_extensions(tmp_path):
+    assert clip_id(tmp_path / "yes" / "0a_nohash_0.WAV", tmp_path) == "yes/0a_nohash_0"
+    assert clip_id(tmp_path / "a.b", tmp_path) == "a.b"
+    assert clip_id(tmp_path / ".." / "other" / "x.flac", tmp_path) == "../other/x"
+    assert clip_id(Path("/elsewhere/x.flac"), tmp_path) == "/elsewhere/x"

@@ -5,6 +5,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,35 @@ def test_a_file_that_changed_in_between_is_fetched_from_its_start(server, tmp_pa
     with pytest.raises(DownloadError):
         fetch(server, tmp_path, attempts=1)
     server.files["set.zip"] = CONTENT[::-1]
+    assert fetch(server, tmp_path).path.read_bytes() == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("step", ["unlink", "open", "replace"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", range(4))
+def test_a_run_killed_between_two_files_takes_no_old_part_for_the_new_one(
+    server, tmp_path, monkeypatch, step, after, number
+):
+    server.breaks = [1_200_000]
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path, attempts=1)
+    server.files["set.zip"] = CONTENT[::-1]
+    left = [number]
+    real = getattr(Path, step)
+
+    def killed(self, *args, **kwargs):
+        found = None if not after and not left[0] else real(self, *args, **kwargs)
+        left[0] -= 1
+        if left[0] == -1:
+            if found is not None and step == "open":
+                found.close()
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, killed)
+        with suppress(KeyboardInterrupt):
+            fetch(server, tmp_path)
     assert fetch(server, tmp_path).path.read_bytes() == CONTENT[::-1]
 
 

@@ -145,6 +145,18 @@ def test_any_label_comes_back_from_our_csv(tmp_path_factory, rows):
     assert read_manifest_csv(folder / "clips.csv") == manifest
 
 
+@pytest.mark.parametrize("label", ["two\nlines", "\n", "a\r", "a\r\nb", '\ra, "b"\n', " spaced ", "a\tb", "\u2028", ""])
+def test_labels_with_line_breaks_come_back(tmp_path, label):
+    entries = (
+        Entry("1\n2", tmp_path / "1.wav", (label, "plain"), speaker="a\rb"),
+        Entry("3", tmp_path / "3.wav", (label,)),
+    )
+    manifest = Manifest(entries, sorted_labels(entries))
+    write_manifest_csv(manifest, tmp_path / "clips.csv")
+    write_label_csv(manifest, tmp_path / "labels.csv")
+    assert read_manifest_csv(tmp_path / "clips.csv", label_csv=tmp_path / "labels.csv") == manifest
+
+
 def test_all_that_is_known_comes_back_and_paths_are_relative(tmp_path):
     (tmp_path / "audio").mkdir()
     entries = (

@@ -15,7 +15,6 @@ from tome_audio.data.teacher_logits import (
     TeacherLogits,
     TeacherLogitsWriter,
     average_logits,
-    clip_id,
     read_teacher_logits,
 )
 
@@ -115,6 +114,35 @@ def test_another_run_is_not_mixed_in(tmp_path, change, message):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_files_that_changed_under_their_names_are_refused(tmp_path):
+    paths = {name: tmp_path / f"{name}.wav" for name in "abcd"}
+    for name, path in paths.items():
+        path.write_bytes(name.encode() * 1000)
+    with writer(tmp_path / "t", shard_size=2) as store:
+        store.add(list("abc"), logits_of(3), [paths[name] for name in "abc"])
+        store.add(["no file"], logits_of(1))
+    paths["no file"] = paths["d"]
+    writer(tmp_path / "t").check_clips(paths)
+    paths["c"].unlink()
+    moved = {name: path.rename(path.with_suffix(".moved")) for name, path in paths.items() if name in "ab"}
+    writer(tmp_path / "t").check_clips({**paths, **moved})  # it is the content that counts, not the place
+    moved["b"].write_bytes(b"x" * 1000)
+    with pytest.raises(DataError, match=r"other files: 1 of 5 clips .*b\.moved: give the data they were made from"):
+        writer(tmp_path / "t").check_clips({**paths, **moved})
+    moved["b"].write_bytes(b"b" * 1001)
+    with pytest.raises(DataError, match="holds logits of other files"):
+        writer(tmp_path / "t").check_clips({**paths, **moved})
+
+
+def test_logits_that_were_stored_without_marks_go_on(tmp_path):
+    with writer(tmp_path) as store:
+        store.add(["a"], logits_of(1))
+    np.savez(tmp_path / "logits-00000.npz", ids=np.array(["a"]), logits=logits_of(1).numpy())
+    store = writer(tmp_path)
+    store.check_clips({"a": tmp_path / "teacher.json"})
+    assert store.done == {"a"} and read_teacher_logits(tmp_path).missing(["a"]) == []
+
+
 def test_the_student_must_have_the_teachers_labels_in_order():
     teacher = TeacherLogits(("a", "b", "c"), {}, np.zeros((0, 3), np.float32))
     teacher.check_labels(["a", "b", "c"])
@@ -183,12 +211,6 @@ def test_the_mean_of_logits_is_the_geometric_mean_of_softened_answers():
         assert torch.allclose(found.double(), geometric / geometric.sum(1, keepdim=True), atol=1e-6)
     with pytest.raises(ValueError, match="of one shape"):
         average_logits([torch.zeros(2, 3), torch.zeros(2, 4)])
-
-
-def test_clip_ids_keep_folders_and_drop_extensions(tmp_path):
-    assert clip_id(tmp_path / "yes" / "0a_nohash_0.WAV", tmp_path) == "yes/0a_nohash_0"
-    assert clip_id(tmp_path / "a.b", tmp_path) == "a.b"
-    assert clip_id(tmp_path.parent / "other" / "x.flac", tmp_path) == "../other/x"
 
 
 # Arrays made elsewhere

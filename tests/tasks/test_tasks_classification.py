@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tome_audio.losses import distillation_loss
 from tome_audio.metrics import multi_label_scores, single_label_scores
 from tome_audio.tasks import Classification
 
@@ -79,6 +83,22 @@ def test_a_teacher_in_the_batch_is_handed_on_with_what_it_knows():
         assert total.item() == pytest.approx((0.1 * hard + 0.9 * soft).item())
         assert logs["hard"].item() == pytest.approx(hard.item()) and logs["soft"].item() == pytest.approx(soft.item())
         assert total.requires_grad and not logs["soft"].requires_grad
+
+
+def test_clips_that_a_teacher_knows_are_counted_where_it_may_not_know_all():
+    known, distilled = {"teacher_known": torch.tensor([True, False, True])}, Classification(distillation=distill)
+    assert distilled.counts(known) == {"n_known": 2} and distilled.counts({}) == {}
+    assert Classification().counts(known) == {}
+    assert Classification(distillation=distill, teacher=lambda *given: None).counts(known) == {}
+
+
+def test_the_soft_loss_is_divided_by_what_the_step_counts():
+    task = Classification(distillation=partial(distillation_loss, weight=0.1, multi_label=False))
+    given = {"labels": torch.tensor([0, 2]), "teacher": torch.ones(2, 3), "teacher_known": torch.tensor([True, False])}
+    alone = loss(task, **given)[1]["soft"]
+    assert loss(task, **given, n_known=4.0)[1]["soft"].item() == pytest.approx(alone.item() / 4)
+    nobody = {**given, "teacher_known": torch.tensor([False, False])}
+    assert loss(task, **nobody, n_known=0.0)[1]["soft"] == 0
 
 
 def test_a_teacher_in_the_loop_hears_what_the_student_hears():
@@ -161,3 +181,21 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
 def test_distillation_without_a_teacher_says_where_to_put_one():
     with pytest.raises(ValueError, match=r"give the task one, or put `teacher` \(B, K\) into the batches"):
         loss(Classification(distillation=distill), labels=torch.tensor([0, 2]))
+
+
+def test_facts_are_plain_and_hold_no_address():
+    class Own:
+        def __call__(self, *given):
+            return given
+
+    task = Classification(
+        distillation=partial(distill, torch.zeros(1), extra=Own()),
+        augment=Own(),
+        scores=lambda *given: {},
+        inputs=("n",),
+    )
+    facts = task.facts()
+    assert json.loads(json.dumps(facts)) == facts and "0x" not in json.dumps(facts)
+    assert facts["kind"] == "Classification" and facts["augment"] == "Own" and facts["inputs"] == ["n"]
+    assert facts["distillation"] == "distill" and facts["distillation.0"] == "Tensor"
+    assert facts["distillation.extra"] == "Own" and facts["teacher"] is None

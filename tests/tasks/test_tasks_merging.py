@@ -135,6 +135,16 @@ def test_figures_are_those_of_the_task():
     assert figures["accuracy"] == pytest.approx(2 / 3) == task.score(figures)
 
 
+def test_what_the_task_counts_is_counted():
+    given = {"teacher_known": torch.tensor([True, False, True])}
+    assert MergedTask(Classification(distillation=lambda *a, **k: None), 2).counts(given) == {"n_known": 2}
+
+    class Bare:
+        loss = outputs = metrics = score = None
+
+    assert MergedTask(Bare(), 2).counts(given) == {}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

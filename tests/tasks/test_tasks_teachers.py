@@ -81,3 +81,27 @@ def test_another_model_teaches_frozen_and_with_features_of_its_own():
     student = small_ast()
     task.loss(student, batch(), 0, GENERATOR)[0].backward()
     assert teacher[2].weight.grad is None and student.mlp_head[1].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 2}, r"\(task\.merge\.seed was 1, now 2\)"),
+        (
+            {"train": Between(1, 4)},
+            r"\(task\.merge\.train was Between\(low=1, high=3\), now Between\(low=1, high=4\)\)",
+        ),
+        ({"evaluate": 2}, r"\(task\.merge\.evaluate was 0, now 2\)"),
+    ],
+)
+def test_a_run_that_draws_r_otherwise_does_not_resume(tmp_path, change, named):
+    clips = [{"features": x, "labels": y} for x, y in zip(*batch(4).values(), strict=True)]
+
+    def trainer(change):
+        task = MergedTask(Classification(), **{"train": Between(1, 3), "evaluate": 0, "seed": 1, **change})
+        settings = TrainerSettings(epochs=1, batch_size=4, cpu=True)
+        return Trainer(task, apply_patch(small_ast()), TrainingData(clips), settings, tmp_path)
+
+    trainer({}).run()
+    with pytest.raises(ValueError, match=named):
+        trainer(change).run(resume=True)

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import torch
-from small_run import Labels, NoisySounds, Recorder, make_model, make_trainer, same_tensors
+from small_run import Labels, NoisySounds, Recorder, make_model, make_trainer, same_tensors, taught_run
 from torch import nn
+from torch.nn import functional as F
 
 from tome_audio.models import AST
 from tome_audio.patch import apply_patch
@@ -61,6 +62,20 @@ def merged_losses(folder: Path, batch_size: int) -> list[float]:
     return [record.loss for record in seen.steps]
 
 
+class Weighed(Labels):
+    """Scored by the loss too, which hears of small changes."""
+
+    def metrics(self, outputs):
+        return {**super().metrics(outputs), "loss": float(F.cross_entropy(outputs["logits"], outputs["labels"]))}
+
+
+def normalised_figures(folder: Path, ema_decay: float | None) -> dict[str, float]:
+    """What a model with batch normalisation scored: its weights at the end, and their mean over epochs."""
+    trainer = make_trainer(folder, make_model(0.0), Weighed(0.0), ema_decay=ema_decay, **SETTINGS)
+    result = trainer.run()
+    return {"last": result.records[-1].metrics["loss"], "averaged": result.averaged_metrics["loss"]}
+
+
 def main(folder: Path, batch_size: int) -> None:
     seen, whole = Recorder(), model()
     trainer = make_trainer(folder / "whole", whole, Labels(0.0), [seen], batch_size=batch_size, **SETTINGS)
@@ -75,12 +90,16 @@ def main(folder: Path, batch_size: int) -> None:
         make_trainer(folder / "cut", again, Labels(0.0), batch_size=batch_size, **SETTINGS).run(resume=True)
         assert same_tensors(whole.state_dict(), again.state_dict())
     merged = merged_losses(folder / "merged", batch_size)
+    normalised = {name: normalised_figures(folder / name, decay) for name, decay in (("plain", None), ("ema", 0.9))}
+    taught = taught_run(folder / "taught", batch_size, 2)
     if trainer.devices.is_main:
         figures = {
             "losses": [record.loss for record in seen.steps],
             "largest": [record.logs["largest"] for record in seen.steps],
             "metrics": [record.metrics for record in result.records],
             "merged losses": merged,
+            "normalised": normalised,
+            "taught": taught,
             "processes": trainer.devices.n_processes,
             "stopped after": stopped_after,
         }

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import Recorder, make_model, make_trainer, same_tensors
+from small_run import NoisySounds, Recorder, make_model, make_trainer, same_tensors
+from torch.nn import functional as F
+
+from tome_audio.training.run_folder import read_weights
 
 HERE = Path(__file__).parent
 
@@ -28,6 +31,14 @@ def figures(folder: Path, launcher: list[str], batch_size: int):
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "figures.json").read_text())
+
+
+def scored_alone(path: Path) -> float:
+    """The loss of saved weights on the validation clips."""
+    clips, model = NoisySounds(31, seed=1), make_model()
+    model.load_state_dict(read_weights(path))
+    with torch.no_grad():
+        return float(F.cross_entropy(model.eval()(clips.features), clips.labels))
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +58,12 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path):
     assert len(one["losses"]) == 15 and two["losses"] == pytest.approx(one["losses"], abs=1e-4)
     assert len(one["merged losses"]) == 9 and two["merged losses"] == pytest.approx(one["merged losses"], abs=1e-4)
     assert two["metrics"] == one["metrics"]
+    for found, wanted in zip(two["taught"], one["taught"], strict=True):
+        assert found == pytest.approx(wanted, abs=1e-5)
+    # What was scored is what was saved, though each process has seen other clips; saved by the main process alone.
+    for run in ("plain", "ema"):
+        scored = {name: scored_alone(tmp_path / "two" / run / f"{name}.safetensors") for name in ("last", "averaged")}
+        assert two["normalised"][run] == pytest.approx(scored, abs=1e-6)
     # The signal came to one process in step 4 (from 0): both end the step after it at the latest, and agree.
     assert two["stopped after"] in (5, 6)
 

@@ -15,13 +15,8 @@ from tome_audio.cli.corpora import is_manifest, manifest_clips
 from tome_audio.cli.fit import find_audio
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn
-from tome_audio.data.clips import Clip, DataError
-from tome_audio.data.teacher_logits import (
-    TeacherLogitsWriter,
-    average_logits,
-    check_same_labels,
-    clip_id,
-)
+from tome_audio.data.clips import Clip, DataError, clip_id
+from tome_audio.data.teacher_logits import TeacherLogitsWriter, average_logits, check_same_labels
 from tome_audio.profiling import environment
 
 
@@ -39,7 +34,7 @@ def teacher_logits(
 
     Writes teacher.json and logits-*.npz into the folder --out, by clip id: that of the manifest, or the path below
     --data without its extension.
-    A run that was stopped goes on where it was; one with other models or settings needs another folder.
+    A run that was stopped goes on where it was; one with other models, settings or clips needs another folder.
 
     Args:
         model: kwt1.npz, a checkpoint (.safetensors, .pth), or a Hugging Face AST.
@@ -67,6 +62,7 @@ def teacher_logits(
         versions=environment(),
         shard_size=shard_size,
     )
+    writer.check_clips({name: clip.path for name, clip in clips.items()})
     with writer as store:
         known = len(clips.keys() & store.done)
         left = {name: clip for name, clip in clips.items() if name not in store.done}
@@ -91,7 +87,7 @@ def _run(teachers: Sequence[LoadedModel], left: dict[str, Clip], store: TeacherL
                 for name in [name for name, is_sound in zip(waveforms, sound, strict=True) if not is_sound]:
                     warn(f"error: {left[name].path}: the logits are NaN or infinite")
                     del waveforms[name]
-                store.add(list(waveforms), logits[sound])
+                store.add(list(waveforms), logits[sound], [left[name].path for name in waveforms])
             chosen = len(ids[start : start + batch_size])
             failed += chosen - len(waveforms)
             bars.advance(task, chosen)

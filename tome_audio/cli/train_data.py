@@ -22,7 +22,7 @@ from tome_audio.data.manifest_check import check_manifest
 from tome_audio.data.sampling import EpochSampler, balanced_weights
 from tome_audio.data.statistics import feature_statistics
 from tome_audio.data.training_clips import Answer, Augmentation, ManifestClips
-from tome_audio.training.trainer import TrainingData
+from tome_audio.training.batches import TrainingData
 
 _NAMED = 50
 _FOR_STATISTICS = 1000

@@ -45,6 +45,16 @@ class LoadedClips(NamedTuple):
     errors: list[AudioError]
 
 
+def clip_id(path: Path, root: Path) -> str:
+    """Return a clip's id by its place: the path below `root`, or the whole path if it is elsewhere, without extension.
+
+    The folder belongs to it, since many corpora have files of one name in several; the extension of an audio file that
+    `find_clips` knows does not, so that clips converted to another format keep their id.
+    """
+    relative = path.relative_to(root) if path.is_relative_to(root) else path
+    return (relative.with_suffix("") if relative.suffix.lower() in EXTENSIONS else relative).as_posix()
+
+
 def find_clips(folder: str | Path, seed: int = 0, test_part: float = 0.2) -> list[Clip]:
     """List the labelled clips in `folder`, in a fixed order, each with its split.
 

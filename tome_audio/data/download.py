@@ -150,6 +150,8 @@ def _fetch(url: str, part: Path, timeout: float, on_progress: Progress | None) -
         begin = have if _continues(answer, have) else 0
         length = answer.headers.get("Content-Length")
         size = None if length is None else begin + int(length)
+        if not begin:
+            _forget(part, note)
         with whole_file(note) as partial:
             partial.write_text(json.dumps({"url": url, "size": size, "validator": _validator(answer)}))
         part.touch()
@@ -164,6 +166,12 @@ def _fetch(url: str, part: Path, timeout: float, on_progress: Progress | None) -
     if size is not None and have != size:
         raise ConnectionError(f"the connection ended after {have} of {size} bytes")
     return size
+
+
+def _forget(part: Path, note: Path) -> None:
+    # In this order: killed at any moment, no note stands beside bytes that are not of the file it tells of.
+    note.unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
 
 
 def _opened(request: urllib.request.Request, note: Path, timeout: float) -> http.client.HTTPResponse:

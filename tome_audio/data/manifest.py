@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tome_audio.data.clips import Clip, DataError, find_clips
+from tome_audio.data.clips import Clip, DataError, clip_id, find_clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +149,8 @@ def sorted_labels(entries: Iterable[Entry]) -> tuple[str, ...]:
     return tuple(sorted({label for entry in entries for label in entry.labels}))
 
 
-def clip_id(path: Path, root: Path) -> str:
-    """A clip's id by its place: the path below `root` without its suffix, or the whole path if it is elsewhere."""
-    bare = path.with_suffix("")
-    return (bare.relative_to(root) if bare.is_relative_to(root) else bare).as_posix()
-
-
 def manifest_of_clips(clips: Sequence[Clip], root: str | Path) -> Manifest:
-    """Make a manifest of what `find_clips` found below `root`; ids are paths below it without suffix."""
+    """Make a manifest of what `find_clips` found below `root`; ids are those of `clip_id`."""
     entries = tuple(
         Entry(clip_id(clip.path, Path(root)), clip.path, (clip.label,), clip.split, speaker=clip.speaker)
         for clip in clips

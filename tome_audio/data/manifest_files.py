@@ -6,16 +6,16 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tome_audio.data.clips import SPLITS, DataError
-from tome_audio.data.manifest import Entry, Manifest, clip_id, sorted_labels
+from tome_audio.data.clips import SPLITS, DataError, clip_id
+from tome_audio.data.manifest import Entry, Manifest, sorted_labels
 from tome_audio.data.whole_file import whole_file
 
 COLUMNS = ("id", "path", "labels", "split", "fold", "speaker", "source", "duration")
-"""Of our CSV. `path` and `labels` are needed; without `id`, the path without its suffix is the id."""
+"""Of our CSV. `path` and `labels` are needed; without `id`, `clip_id` gives it."""
 LABEL_COLUMNS = ("index", "mid", "display_name")
 MANIFEST_NAME, LABELS_NAME = "manifest.csv", "labels.csv"
 """The tables of a folder that holds a manifest."""
@@ -56,8 +56,8 @@ def read_ast_json(
 ) -> Manifest:
     """Read an AST datafile, {"data": [{"wav": path, "labels": "mid,mid"}]}, and its label CSV.
 
-    Lines before the JSON that begin with # are skipped. The id is `video_id` where there is one, otherwise the path
-    without suffix. Files and labels are not looked up: see `check_manifest`.
+    Lines before the JSON that begin with # are skipped. The id is `video_id` where there is one, otherwise that
+    of `clip_id`. Files and labels are not looked up: see `check_manifest`.
 
     Args:
         path: The JSON file.
@@ -206,12 +206,13 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} is not text in UTF-8: {error}") from error
 
 
-def _joined(values: tuple[str, ...]) -> str:
+def _joined(values: Sequence[str]) -> str:
+    # One row without its end. Of line breaks inside values only those that may end a row are quoted: both are named.
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(values)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _write_csv(path: Path, rows: list[list[str]]) -> None:
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        file.writelines(f"{_joined(row)}\n" for row in rows)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +60,12 @@ class EpochSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, that the next iteration gives."""
         self.epoch = epoch
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a resumed run must agree on, as plain values; of the weights a checksum."""
+        drawn = None if self.weights is None else self.weights.double().cpu().contiguous().numpy().tobytes()
+        weights = None if drawn is None else hashlib.sha256(drawn).hexdigest()[:16]
+        return {"kind": "EpochSampler", "seed": self.seed, "weights": weights}
 
     def __len__(self) -> int:
         return self.n_clips

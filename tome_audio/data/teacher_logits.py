@@ -2,12 +2,14 @@
 
 `teacher.json` says what the columns are (labels, in order) and where the numbers come from (models, settings,
 versions).
-Each `logits-*.npz` holds `ids` (n,) and `logits` (n, K) in float32. A shard is written whole or not at all, so a run
-that was killed loses what it had not yet written and goes on behind it.
+Each `logits-*.npz` holds `ids` (n,), `logits` (n, K) in float32 and `marks` (n,), which tell the clips' files from
+others of the same name. A shard is written whole or not at all, so a run that was killed loses what it had not yet
+written and goes on behind it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -22,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tome_audio.data.clips import EXTENSIONS, DataError
+from tome_audio.data.clips import DataError
 
 FACTS_NAME = "teacher.json"
 _VERSION = 1
 _SHARDS = "logits-*.npz"
+_MARKED = 2**16  # bytes of a clip's file that are looked at: two seconds of 16 kHz in 16 bits
 # What a resumed run must agree in; versions of libraries may change on the way.
 _MUST_MATCH = ("version", "labels", "models", "settings")
 
@@ -78,14 +81,16 @@ class TeacherLogits:
         check_same_labels(self.labels, labels, "the teacher's logits", "the student")
 
 
-def clip_id(path: Path, root: Path) -> str:
-    """Return the id of a clip: its path below `root` with `/` between folders and without the audio extension.
+def clip_mark(path: Path) -> str:
+    """Return what tells a file from another of the same name: its size and a checksum of its beginning.
 
-    The folder belongs to it, since many corpora have files of one name in several; the extension does not, so that
-    clips converted to another format keep their id.
+    Raises:
+        OSError: It cannot be read.
     """
-    relative = Path(os.path.relpath(path, root))
-    return (relative.with_suffix("") if relative.suffix.lower() in EXTENSIONS else relative).as_posix()
+    with path.open("rb") as file:
+        beginning = file.read(_MARKED)
+        size = os.fstat(file.fileno()).st_size
+    return f"{size}-{hashlib.sha256(beginning).hexdigest()[:16]}"
 
 
 def average_logits(teachers: Sequence[Tensor]) -> Tensor:
@@ -138,7 +143,7 @@ def read_teacher_logits(folder: str | Path, labels: Sequence[str] | None = None)
     ids: list[str] = []
     parts: list[np.ndarray] = []
     for path in _shard_paths(root):
-        shard_ids, logits = _read_shard(path, len(facts["labels"]))
+        shard_ids, logits, _ = _read_shard(path, len(facts["labels"]))
         ids += shard_ids
         parts.append(logits)
     if not ids:
@@ -187,12 +192,15 @@ class TeacherLogitsWriter:
         facts = {"version": _VERSION, "labels": list(labels), "models": list(models), "settings": dict(settings)}
         self._ids: list[str] = []
         self._logits: list[np.ndarray] = []
+        self._marks: dict[str, str] = {}
         self.done: set[str] = set()
         """Ids that are stored or waiting to be."""
         if (self.folder / FACTS_NAME).is_file():
             _check_same_run(self.folder, _read_facts(self.folder), json.loads(json.dumps(facts)))
             for path in _shard_paths(self.folder):
-                self.done.update(_read_shard(path, self.n_classes)[0])
+                ids, _, marks = _read_shard(path, self.n_classes)
+                self.done.update(ids)
+                self._marks.update(zip(ids, marks, strict=True))
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps({**facts, "versions": dict(versions or {})}, indent=2) + "\n"
@@ -200,21 +208,44 @@ class TeacherLogitsWriter:
         for leaving in self.folder.glob(".*.part"):  # of a run that was killed while it wrote
             leaving.unlink()
 
-    def add(self, ids: Sequence[str], logits: Tensor) -> None:
+    def check_clips(self, clips: Mapping[str, Path]) -> None:
+        """Refuse files, by clip id, that are not those whose logits are stored.
+
+        What has no logits yet, was stored without its file, or cannot be read is not compared.
+
+        Raises:
+            DataError: Naming one of them.
+        """
+        changed = [name for name, path in clips.items() if self._marks.get(name) and _is_other(path, self._marks[name])]
+        if changed:
+            raise DataError(
+                f"{self.folder} holds logits of other files: {len(changed)} of {len(clips)} clips have changed since, "
+                f"such as {clips[changed[0]]}: give the data they were made from, or another folder"
+            )
+
+    def add(self, ids: Sequence[str], logits: Tensor, paths: Sequence[Path] | None = None) -> None:
         """Take logits (B, K) of clips that are not stored yet.
+
+        Args:
+            ids: Of the clips.
+            logits: In their order.
+            paths: The clips' files, by which `check_clips` knows them again; None stores none.
 
         Raises:
             DataError: Shapes that do not fit, a clip that is stored already, or logits that are not finite.
+            OSError: A file cannot be read.
         """
+        marks = [""] * len(ids) if paths is None else [clip_mark(path) for path in paths]
         if logits.shape != (len(ids), self.n_classes):
             raise DataError(f"logits must be ({len(ids)}, {self.n_classes}), got {tuple(logits.shape)}")
         values = logits.detach().cpu().float().numpy()
-        for name, row in zip(ids, values, strict=True):
+        for name, row, mark in zip(ids, values, marks, strict=True):
             if name in self.done:
                 raise DataError(f"{name} has logits already: clip ids must differ in more than the file extension")
             if not np.isfinite(row).all():
                 raise DataError(f"the teacher's logits of {name} are NaN or infinite")
             self.done.add(name)
+            self._marks[name] = mark
             self._ids.append(name)
             self._logits.append(row)
             if len(self._ids) >= self.shard_size:
@@ -226,8 +257,9 @@ class TeacherLogitsWriter:
             return
         numbers = [int(path.stem.rpartition("-")[2]) for path in _shard_paths(self.folder)]
         path = self.folder / f"logits-{max(numbers, default=-1) + 1:05d}.npz"
+        marks = np.array([self._marks[name] for name in self._ids], dtype=np.str_)
         ids, logits = np.array(self._ids, dtype=np.str_), np.stack(self._logits)
-        _write_whole(path, lambda file: np.savez(file, ids=ids, logits=logits))
+        _write_whole(path, lambda file: np.savez(file, ids=ids, logits=logits, marks=marks))
         self._ids, self._logits = [], []
 
     def __enter__(self) -> TeacherLogitsWriter:
@@ -266,15 +298,23 @@ def _shard_paths(root: Path) -> list[Path]:
     return sorted(root.glob(_SHARDS), key=lambda path: (len(path.name), path.name))
 
 
-def _read_shard(path: Path, n_classes: int) -> tuple[list[str], np.ndarray]:
+def _is_other(path: Path, mark: str) -> bool:
+    try:
+        return clip_mark(path) != mark
+    except OSError:
+        return False
+
+
+def _read_shard(path: Path, n_classes: int) -> tuple[list[str], np.ndarray, list[str]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             ids, logits = arrays["ids"].tolist(), arrays["logits"]
+            marks = arrays["marks"].tolist() if "marks" in arrays else [""] * len(ids)  # older ones have none
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged ({error}): delete it and run the command again") from error
-    if logits.shape != (len(ids), n_classes) or logits.dtype != np.float32:
+    if logits.shape != (len(ids), n_classes) or logits.dtype != np.float32 or len(marks) != len(ids):
         raise DataError(f"{path} is damaged (logits {logits.shape} for {len(ids)} ids): delete it and run again")
-    return ids, logits
+    return ids, logits, marks
 
 
 def _write_whole(path: Path, write: Callable[[Any], Any]) -> None:

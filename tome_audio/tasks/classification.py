@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -30,7 +31,7 @@ class Distillation(Protocol):
     """Labels and a teacher weighed against each other."""
 
     def __call__(
-        self, student: Tensor, target: Tensor, teacher: Tensor, *, known: Tensor | None
+        self, student: Tensor, target: Tensor, teacher: Tensor, *, known: Tensor | None, n_known: float | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return total, hard (labels) and soft (teacher) loss, scalars.
 
@@ -39,6 +40,7 @@ class Distillation(Protocol):
             target: Class indices (B,) or labels (B, K).
             teacher: Logits (B, K), or whatever the batch holds as `teacher`.
             known: Clips (B,) that the teacher knows; None means all.
+            n_known: What the soft loss divides its sum over known clips by; None or not given means their number.
         """
         ...
 
@@ -58,9 +60,8 @@ class Classification:
     clip. With distillation it also holds `teacher` (B, K) and perhaps `teacher_known` (B,), bool, unless a teacher
     answers in the loop. What it holds under the names in `inputs` goes to the model by that name.
 
-    A batch does not know the others of its step. Where a teacher knows only some clips, each part of a step takes the
-    mean over those it holds, so a step in several parts or processes gives a clip's teacher another weight than the
-    same clips in one batch would. With all clips known, or none, they agree.
+    Where a teacher knows only some clips, the trainer counts them over the whole step (`counts`): a step in several
+    parts or processes learns what the same clips in one batch would teach.
 
     Args:
         binary: Binary cross-entropy per class instead of cross-entropy: for several labels per clip, and for Speech
@@ -115,6 +116,7 @@ class Classification:
         if self.augment is not None:
             features = self.augment(features, generator)
         inputs = {name: batch[name] for name in self.inputs}
+        counted = {"n_known": batch["n_known"]} if batch.get("n_known") else {}
         if self.distillation is None:
             return self._hard(logits_of(model(features, **inputs)), batch["labels"]), {}
         if self.teacher is not None:  # first: the student's own pass must be the last before the backward pass
@@ -126,8 +128,14 @@ class Classification:
                 "distillation needs a teacher: give the task one, or put `teacher` (B, K) into the batches"
             )
         student = _wide(logits_of(model(features, **inputs)))
-        total, hard, soft = self.distillation(student, batch["labels"], teacher, known=known)
+        total, hard, soft = self.distillation(student, batch["labels"], teacher, known=known, **counted)
         return total, {"hard": hard.detach(), "soft": soft.detach()}
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Return how many clips of a batch the teacher knows; nothing where the batch does not say which."""
+        if self.distillation is None or self.teacher is not None or "teacher_known" not in batch:
+            return {}
+        return {"n_known": int(batch["teacher_known"].sum())}
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return logits (B, K) in float32, and the labels."""
@@ -156,8 +164,32 @@ class Classification:
         """Return the figure that picks the best epoch, the loss with its sign turned."""
         return -metrics["loss"] if self.best == "loss" else metrics[self.best]
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a resumed run must agree on, as plain values; of functions and teachers the names."""
+        named = {name: getattr(self, name) for name in ("distillation", "teacher", "augment", "scores")}
+        plain = {"binary": self.binary, "label_smoothing": self.label_smoothing, "best": self.best}
+        facts: dict[str, Any] = {"kind": type(self).__name__, **plain, "inputs": list(self.inputs)}
+        for name, value in named.items():
+            facts |= _named(name, value)
+        return facts
+
     def _hard(self, logits: Tensor, labels: Tensor) -> Tensor:
         return hard_loss(logits, labels, multi_label=self.binary, label_smoothing=self.label_smoothing)
+
+
+def _named(name: str, value: Any) -> dict[str, Any]:
+    # A plain value as it is, and otherwise the name of a function or class, with the arguments that are fixed, or what
+    # a teacher says of itself. Nothing that holds an address: it must be the same in the next run.
+    if value is None or type(value) in (str, int, float, bool):
+        return {name: value}
+    if isinstance(value, partial):
+        facts = _named(name, value.func)
+        for key, given in [*enumerate(value.args), *value.keywords.items()]:
+            facts |= _named(f"{name}.{key}", given)
+        return facts
+    said = None if isinstance(value, type) else getattr(value, "facts", None)
+    own = {f"{name}.{key}": given for key, given in said().items()} if callable(said) else {}
+    return {name: getattr(value, "__qualname__", type(value).__name__), **own}
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -145,6 +145,11 @@ class MergedTask:
         set_r(model, self.rate(step))
         return self.task.loss(model, batch, step, generator)
 
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Return what the task counts over a step; nothing where it counts nothing."""
+        counts: Callable[[Batch], Mapping[str, int]] | None = getattr(self.task, "counts", None)
+        return {} if counts is None else counts(batch)
+
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the task's outputs with the r of evaluation.
 
@@ -161,3 +166,9 @@ class MergedTask:
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the task's score."""
         return self.task.score(metrics)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the task's facts, and r in training and evaluation, as plain values."""
+        facts: Callable[[], Mapping[str, Any]] | None = getattr(self.task, "facts", None)
+        merge = {"train": repr(self.train), "evaluate": repr(self.evaluate), "seed": self.seed}
+        return {**({} if facts is None else facts()), **{f"merge.{name}": value for name, value in merge.items()}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,6 +56,13 @@ class ModelTeacher:
             self._device = features.device
         with torch.no_grad():
             return logits_of(self.model(features if self.prepare is None else self.prepare(features)))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a resumed run must agree on: the kind of model, and a checksum of its weights."""
+        digest = hashlib.sha256()
+        for value in (*self.model.parameters(), *self.model.buffers()):
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return {"model": type(self.model).__name__, "weights": digest.hexdigest()[:16]}
 
 
 def logits_of(output: Any) -> Tensor:

@@ -18,7 +18,10 @@ Collate = Callable[[list[Any]], Any]
 
 
 class Order(Protocol):
-    """A sampler: the clips of an epoch in the order they are taken, fixed by the epoch; always as many."""
+    """A sampler: the clips of an epoch in the order they are taken, fixed by the epoch; always as many.
+
+    One with a method `facts` says what it is, as plain values by name: a resumed run must say the same.
+    """
 
     def __len__(self) -> int:
         """Return how many clips an epoch takes."""
@@ -49,6 +52,28 @@ class Shuffled:
     def __iter__(self) -> Iterator[int]:
         chosen = torch.randperm(self.n_clips, generator=derive_generator(self.seed, "order", self.epoch))
         return iter(chosen.tolist())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a resumed run must agree on, as plain values."""
+        return {"kind": "Shuffled", "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained on, and what it is scored on.
+
+    Attributes:
+        train: Clips to train on; `draw` is called where they have it.
+        valid: Clips to score after every epoch; None scores nothing.
+        order: A sampler with `set_epoch` that says which clips an epoch takes, such as a class-balanced one; all
+            processes get the same and share it out. None takes each once, in random order.
+        collate: Makes a batch of a list of clips; None stacks tensors, name by name.
+    """
+
+    train: Clips
+    valid: Clips | None = None
+    order: Order | None = None
+    collate: Collate | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -131,7 +131,15 @@ class Devices:
 
     def any(self, flag: bool) -> bool:
         """Return whether any process says so."""
-        return flag if self.n_processes == 1 else bool(self.sum(self._flag(flag)).item() > 0)
+        return self.totals([float(flag)])[0] > 0
+
+    def totals(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sums of plain numbers over processes."""
+        if self.n_processes == 1 or not numbers:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float32, device=self._accelerator.device)
+        sums: list[float] = self.sum(values).tolist()
+        return sums
 
     def gather(self, values: Tensor) -> Tensor:
         """Return clips 0, 1, 2, ... of all processes, of which process p has p, p + n_processes, ..."""
@@ -148,6 +156,12 @@ class Devices:
         value: T = held[0]
         return value
 
+    def give_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Fill tensors, the same ones in the same order in every process, with what they hold in the main one."""
+        if self.n_processes > 1:
+            for tensor in tensors:
+                tensor.copy_(self._accelerate.utils.broadcast(tensor.detach().contiguous()))
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         self._accelerator.wait_for_everyone()
@@ -160,9 +174,6 @@ class Devices:
         """Go on with a saved state of the gradient scaler."""
         if self.is_scaled:
             self._accelerator.scaler.load_state_dict(state)
-
-    def _flag(self, flag: bool) -> Tensor:
-        return torch.tensor([float(flag)], device=self._accelerator.device)
 
 
 def checkpoint_activations(model: nn.Module) -> None:

@@ -105,6 +105,28 @@ def check_facts(facts: Mapping[str, Any]) -> None:
             )
 
 
+def facts_of(name: str, said: Any) -> dict[str, Any]:
+    """Return what something says of itself in `facts`, as `name`.key; `name`.kind is None where it says nothing."""
+    facts = getattr(said, "facts", None)
+    return {f"{name}.{key}": value for key, value in {"kind": None, **(facts() if callable(facts) else {})}.items()}
+
+
+def check_same_facts(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that was saved under other facts.
+
+    Older checkpoints know nothing of the order of clips and the task: then these are not compared.
+
+    Raises:
+        ValueError: Naming what differs.
+    """
+    unsaid = tuple(f"{name}." for name in ("order", "task") if f"{name}.kind" not in before)
+    names = [name for name in sorted({*before, *now}) if not name.startswith(unsaid)]
+    changed = [name for name in names if before.get(name) != now.get(name)]
+    if changed:
+        what = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in changed)
+        raise ValueError(f"{path} was saved under other settings ({what}): go back to them, or choose another folder")
+
+
 def _not_plain(value: Any) -> Any:
     # The first value that is not plain. Exactly these types: a float of numpy is a float, and yet not read back.
     if isinstance(value, dict):

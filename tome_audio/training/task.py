@@ -15,7 +15,8 @@ Batch = Mapping[str, Any]
 class Task(Protocol):
     """What is learnt, and what counts as better.
 
-    In half precision `loss` and `outputs` run under autocast, so the model may answer in bf16 or fp16.
+    In half precision `loss` and `outputs` run under autocast, so the model may answer in bf16 or fp16. A task with a
+    method `facts` says what it is, as plain values by name: a resumed run must say the same.
     """
 
     def loss(
@@ -41,6 +42,19 @@ class Task(Protocol):
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the one number that picks the best epoch: larger is better."""
+        ...
+
+
+@runtime_checkable
+class CountingTask(Protocol):
+    """A task whose loss is a mean over some clips of the whole step, of which a batch alone is a part."""
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Return numbers of clips by name, the same names every time: none where nothing is to be counted.
+
+        `loss` finds under these names in its batch what each part of the step would count if all counted alike: the
+        sum over all parts and processes, times the batch's part of the clips of the step.
+        """
         ...
 
 

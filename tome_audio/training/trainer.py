@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from tome_audio.training.averaging import EpochMean, MovingAverage, holding
-from tome_audio.training.batches import Collate, Order, Share, Shuffled, evaluation_batches, training_batches
+from tome_audio.training.batches import Order, Share, Shuffled, TrainingData, evaluation_batches, training_batches
 from tome_audio.training.callbacks import Callback
 from tome_audio.training.devices import Devices, checkpoint_activations
 from tome_audio.training.errors import TrainingInterrupted, diverged, memory_errors
 from tome_audio.training.optim import AST_BETAS, make_adam, make_optimizer
 from tome_audio.training.records import EpochRecord, Position, StepRecord, TrainingResult
-from tome_audio.training.run_folder import RunFolder, check_facts, read_checkpoint
+from tome_audio.training.run_folder import RunFolder, check_facts, check_same_facts, facts_of, read_checkpoint
 from tome_audio.training.seeds import derive_generator, derive_seed
 from tome_audio.training.settings import TrainerSettings
 from tome_audio.training.signals import StopRequest
-from tome_audio.training.task import Batch, Clips, Task
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What is trained on, and what it is scored on.
-
-    Attributes:
-        train: Clips to train on; `draw` is called where they have it.
-        valid: Clips to score after every epoch; None scores nothing.
-        order: A sampler with `set_epoch` that says which clips an epoch takes, such as a class-balanced one; all
-            processes get the same and share it out. None takes each once, in random order.
-        collate: Makes a batch of a list of clips; None stacks tensors, name by name.
-    """
-
-    train: Clips
-    valid: Clips | None = None
-    order: Order | None = None
-    collate: Collate | None = None
+from tome_audio.training.task import Batch, Clips, CountingTask, Task
 
 
 class Trainer:
@@ -65,7 +46,8 @@ class Trainer:
         settings: How.
         folder: Where checkpoints and weights go; see `RunFolder`.
         callbacks: Called by the main process.
-        facts: Whatever else a resumed run must agree on, such as the recipe's own settings; JSON values.
+        facts: Whatever a resumed run must agree on beside the settings and what order and task say of themselves, such
+            as the recipe's own settings; JSON values.
 
     Raises:
         ValueError: There are too few clips, nothing to train, or facts that are no JSON values.
@@ -97,8 +79,9 @@ class Trainer:
         if data.valid is not None and len(data.valid) == 0:
             raise ValueError("there are no validation clips: give some, or None to score nothing")
         self.facts = {**settings.facts(), "clips": len(data.train), "clips per epoch": len(self.order)}
-        check_facts(facts or {})
-        self.facts |= {"processes": self.devices.n_processes, **(facts or {})}
+        said = {**facts_of("order", self.order), **facts_of("task", task), **(facts or {})}
+        check_facts(said)
+        self.facts |= {"processes": self.devices.n_processes, **said}
         self.position = Position()
         self.mean = EpochMean()
         self.average: MovingAverage | None = None
@@ -201,9 +184,13 @@ class Trainer:
         # Gradients of the mean loss over all clips of the step, and this process's part of that mean and of the logs.
         p, s = self.position, self.settings
         size, names, sums = self.share.step_size(p.step_in_epoch), [], None
-        for part in range(s.accumulate):
-            batch = self.devices.place(next(batches))
+        parts = [next(batches) for _ in range(s.accumulate)]
+        counted = self._counted(parts)
+        for part, batch in enumerate(parts):
             portion = len(self.share.places(p.step_in_epoch, part)) / size
+            if counted:
+                batch = {**batch, **{name: count * portion for name, count in counted.items()}}
+            batch = self.devices.place(batch)
             where = (s.seed, "step", p.step, part, self.devices.process)
             torch.manual_seed(derive_seed(*where))  # dropout and drop-path know only the global state
             waiting = part < s.accumulate - 1
@@ -218,9 +205,18 @@ class Trainer:
         assert sums is not None  # accumulate is at least 1
         return names, sums
 
+    def _counted(self, parts: Sequence[Batch]) -> dict[str, float]:
+        # What the task counts, over all parts of the step in all processes.
+        if not isinstance(self.task, CountingTask):
+            return {}
+        counts = [self.task.counts(part) for part in parts]
+        names = sorted(counts[0])
+        return dict(zip(names, self.devices.totals([sum(c[name] for c in counts) for name in names]), strict=True))
+
     def _end_epoch(self) -> None:
         p, s = self.position, self.settings
         start = time.perf_counter()
+        self._share_buffers()
         if s.average is not None and s.average[0] <= p.epoch + 1 <= s.average[1]:
             self.mean.add(self.model.state_dict())
         average = None if self.average is None else self.average.weights
@@ -239,6 +235,14 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch(record)
         self._save()
+
+    @torch.no_grad()
+    def _share_buffers(self) -> None:
+        # Batch normalisation has seen other clips in each process, and the main one's statistics are what is saved.
+        buffers = dict(self.model.named_buffers(remove_duplicate=False))
+        self.devices.give_from_main(buffers.values())
+        if self.average is not None:
+            self.devices.give_from_main(v for name, v in self.average.weights.items() if name in buffers)
 
     @torch.no_grad()
     def _evaluate(self, clips: Clips, weights: Mapping[str, Tensor] | None) -> dict[str, float]:
@@ -312,14 +316,7 @@ class Trainer:
         if not resume:
             raise ValueError(f"{self.folder.path} holds a run already: resume it, delete it or choose another folder")
         weights, state = read_checkpoint(path)
-        before = state["facts"]
-        names = sorted({*before, *self.facts})
-        changed = [name for name in names if before.get(name) != self.facts.get(name)]
-        if changed:
-            what = "; ".join(f"{name} was {before.get(name)}, now {self.facts.get(name)}" for name in changed)
-            raise ValueError(
-                f"{path} was saved under other settings ({what}): go back to them, or choose another folder"
-            )
+        check_same_facts(path, state["facts"], self.facts)
         try:
             self.model.load_state_dict(weights["model"])
         except RuntimeError as error:
