@@ -115,15 +115,57 @@ def test_a_recipe_refuses_what_it_does_not_know(recipe):
         assert done.returncode == 2 and "usage: run.sh" in done.stderr and not done.stdout
 
 
-@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
-def test_a_recipes_own_option_reaches_the_manifest_and_the_names_of_its_folders(recipe, tmp_path):
+@pytest.fixture
+def echo(tmp_path):
+    """The environment in which `tome-audio` does nothing, so that the stages show."""
     (tmp_path / "tome-audio").write_text("#!/bin/sh\n")
     (tmp_path / "tome-audio").chmod(0o755)
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    usage = call(recipe, env, "--help").stderr
+    return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_a_recipe_trains_merged_and_with_a_teacher_in_the_loop(recipe, echo):
+    words = ("--data", "D", "--out", "O", "--config", "small_kd", "--seed", 3, "--train-r", "2x", "--online")
+    lines = call(recipe, echo, *words, "--stage", 2, "--stop-stage", 4).stdout.splitlines()
+    assert [line.split(" --")[0] for line in lines] == [
+        "stage 2: tome-audio train", "stage 3: tome-audio train", "stage 4: tome-audio evaluate",
+    ]  # fmt: skip
+    folder = lines[0].split("--out ")[1].split()[0]
+    assert "--trainer.seed 3" in lines[0] and f"--distill.model {folder}/model.safetensors" in lines[1]
+    assert "--merge.r 2x --merge.evaluate 2x" in lines[1] and "-at2x-seed3/evaluate" in lines[2]
+
+
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_what_learns_from_labels_alone_trains_no_teacher(recipe, echo):
+    for config in ("small", "teacher_small"):
+        lines = call(recipe, echo, "--data", "D", "--config", config, "--stop-stage", 3).stdout.splitlines()
+        assert [line.split(":")[0] for line in lines] == ["stage 1", "stage 3"], config
+
+
+def test_a_table_has_every_model_with_every_seed_and_a_teacher_once(tmp_path, echo):
+    (tmp_path / "tome-audio").write_text(f'#!/bin/sh\n[ "$1" = results ] && echo "$@" > "{tmp_path}/results"\nexit 0\n')
+    words = ("fsdd", "Digits", "teacher_small small small_kd", "0 1", "0 2x", "--data", "D", "--out", "O")
+    done = subprocess.run(
+        ["bash", ROOT / "egs" / "table.sh", *words], env=echo, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    given = (tmp_path / "results").read_text().split(" --append ")
+    names = ["teacher_small-upstream", "small-upstream", "small-upstream-at2x", "small_kd-upstream"]
+    names.append("small_kd-upstream-at2x")
+    assert given[0].split() == ["results", *(f"O/{name}-seed{seed}/evaluate" for name in names for seed in (0, 1))]
+    assert "--title Digits --command bash egs/table.sh fsdd 'Digits'" in given[1] and "--data DIR" in given[1]
+    broken = subprocess.run(
+        ["bash", ROOT / "egs" / "table.sh", *words[:4]], env=echo, capture_output=True, text=True, check=False
+    )
+    assert broken.returncode == 2 and "usage: table.sh" in broken.stderr
+
+
+@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+def test_a_recipes_own_option_reaches_the_manifest_and_the_names_of_its_folders(recipe, echo):
+    usage = call(recipe, echo, "--help").stderr
     own = usage.split("[--out DIR] [")[1].split(" X]")[0]
     words = ("--data", "D", "--out", "O", own, "value", "--config", "smoke", "--seed", 3, "--stage", 1)
-    done = call(recipe, env, *words, "--stop-stage", 3, "--", "--merge.r", "2x")
+    done = call(recipe, echo, *words, "--stop-stage", 3, "--", "--merge.r", "2x")
     manifest, *_, train = done.stdout.splitlines()
     assert done.returncode == 0 and manifest.startswith("stage 1: tome-audio manifest --data D --out O/data-value ")
     assert f"--corpus.name {recipe.name} " in manifest and " value" in manifest.split("--corpus.name")[1]

@@ -6,14 +6,6 @@ corpus=speechcommands fetched=speech_commands_v0.02 config=ast_kd r='0,4,8,12,2x
 own=labels labels=35 smoke_own=12
 source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
-clips=$out/data-$labels run=$out/$config-$labels-seed$seed teach=$out/teacher-$labels
+clips=$out/data-$labels
 run_stage 1 tome-audio manifest --data "$data" --out "$clips" --corpus.name speechcommands --corpus.n_labels "$labels" --corpus.made "$clips/silence"
-if ! grep -q '^  weight: 1.0$' "$here/conf/$config.yaml"; then   # weight 1.0 learns from labels alone
-  run_stage 2 tome-audio train --config "$here/conf/$teacher.yaml" --data "$clips" --out "$teach" --resume
-  run_stage 2 tome-audio teacher-logits --model "$teach/model.safetensors" --data "$clips" --split train --out "$teach/logits"
-  distill=(--distill.logits "$teach/logits")
-fi
-run_stage 3 tome-audio train --config "$here/conf/$config.yaml" --data "$clips" --out "$run" --resume \
-  --trainer.seed "$seed" "${distill[@]}" "$@"
-run_stage 4 tome-audio evaluate --model "$run/model.safetensors" --data "$clips" --r "$r" --out "$run/evaluate"
-run_stage 5 tome-audio results "$run/evaluate" --append "$results" --title "$config, labels $labels, seed $seed" --command "$called"
+train_and_score "$labels" "$@"   # stages 2 to 5

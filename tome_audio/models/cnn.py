@@ -52,7 +52,8 @@ class SpectrogramCNN(nn.Module):
             "drop_rate": drop_rate,
         }  # fmt: skip
         # With channels last a CPU convolves about twice as fast, and a GPU in half precision too.
-        self.net = _timm_network(timm_name, n_classes, drop_rate, pretrained).to(memory_format=torch.channels_last)
+        network: Any = _timm_network(timm_name, n_classes, drop_rate, pretrained)
+        self.net: nn.Module = network.to(memory_format=torch.channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn spectrograms (B, T frames, F mel bins) into logits (B, n_classes).
