@@ -65,7 +65,7 @@ teacher=${teacher:-teacher}
 train_and_score() {
   local value=$1 distill=() cached=() merged=() trained=''
   shift
-  case $config in small*) cached=(--clips.cache "$clips/features") ;; esac   # used for clips that are not mixed
+  case $config in small* | scratch*) cached=(--clips.cache "$clips/features") ;; esac   # used for clips that are not mixed
   if [ -n "$train_r" ]; then
     merged=(--merge.r "$train_r" --merge.evaluate "$train_r") trained=-at$train_r
   fi
