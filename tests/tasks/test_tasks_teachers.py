@@ -83,6 +83,18 @@ def test_another_model_teaches_frozen_and_with_features_of_its_own():
     assert teacher[2].weight.grad is None and student.mlp_head[1].weight.grad.abs().max() > 0
 
 
+def test_a_teacher_may_compute_in_another_precision_than_the_student():
+    teacher, x = nn.Sequential(nn.Flatten(), nn.Linear(128 * 32, 4)), batch()["features"]
+    whole = ModelTeacher(teacher)(small_ast(), x)
+    half = ModelTeacher(teacher, precision="bf16")
+    assert half(small_ast(), x).dtype == torch.bfloat16 and half.facts()["precision"] == "bf16"
+    torch.testing.assert_close(half(small_ast(), x).float(), whole, atol=0.1, rtol=0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ModelTeacher(teacher, precision="fp32")(small_ast(), x), whole)
+        assert ModelTeacher(teacher)(small_ast(), x).dtype == torch.bfloat16
+    assert "precision" not in ModelTeacher(teacher).facts()
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

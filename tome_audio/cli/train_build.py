@@ -145,7 +145,7 @@ def build_task(
                 raise ValueError("distill.itself teaches a merged model: say how it merges with merge.r")
             teacher = UnmergedSelf()
         elif distill.model is not None:
-            teacher = _online_teacher(distill.model, model, statistics)
+            teacher = _online_teacher(distill, model, statistics)
     task: Any = Classification(
         binary=loss.binary,
         label_smoothing=0.0 if distillation is not None or loss.binary else loss.label_smoothing,
@@ -177,7 +177,9 @@ def train_rate(merge: MergingConfig) -> Any:
     return rates[0] if len(rates) == 1 else OneOf(rates)
 
 
-def _online_teacher(path: str, student: nn.Module, statistics: AstStatistics) -> ModelTeacher:
+def _online_teacher(distill: DistillConfig, student: nn.Module, statistics: AstStatistics) -> ModelTeacher:
+    path = distill.model
+    assert path is not None  # the caller has seen it
     loaded: LoadedModel = load_model(path)
     check_same_labels(loaded.need_labels(), tuple(student.labels), path, "the student")  # type: ignore[arg-type]
     _, metadata = load_checkpoint(path)
@@ -185,7 +187,11 @@ def _online_teacher(path: str, student: nn.Module, statistics: AstStatistics) ->
     if theirs is None or loaded.input_shape != (student.n_frames, student.n_mels):
         raise ValueError(f"{path} takes another input than the student: use its stored logits, distill.logits")
     mean, std = theirs["mean"], theirs["std"]
-    return ModelTeacher(loaded.model, lambda x: normalise(x * (2 * statistics.std) + statistics.mean, mean, std))
+
+    def prepare(x: Tensor) -> Tensor:
+        return normalise(x * (2 * statistics.std) + statistics.mean, mean, std)
+
+    return ModelTeacher(loaded.model, prepare, distill.precision)
 
 
 def _single_label_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -117,6 +117,7 @@ class DistillConfig:
         temperature: What both sides are divided by in the teacher's part.
         logits: Folder that `tome-audio teacher-logits` has written.
         model: A checkpoint that answers while the student trains, instead of logits.
+        precision: Of that checkpoint's forward pass: fp32 or bf16; none computes it as the student's.
         itself: The teacher is the student's own unmerged answer; needs merging.
     """
 
@@ -124,6 +125,7 @@ class DistillConfig:
     temperature: float = 1.0
     logits: str | None = None
     model: str | None = None
+    precision: Literal["fp32", "bf16"] | None = None
     itself: bool = False
 
 

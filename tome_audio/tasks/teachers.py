@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,17 @@ class ModelTeacher:
     Args:
         model: Maps features to logits (B, K).
         prepare: Makes its features (B, ...) from the student's; None takes them as they are.
+        precision: Of its forward pass, whatever the student trains in; None computes as the student does.
     """
 
-    def __init__(self, model: nn.Module, prepare: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        prepare: Callable[[Tensor], Tensor] | None = None,
+        precision: Literal["fp32", "bf16"] | None = None,
+    ) -> None:
         self.model, self.prepare = model.requires_grad_(False).eval(), prepare
+        self.precision = precision
         self._device: torch.device | None = None
 
     def __call__(self, student: nn.Module, features: Tensor, **inputs: Any) -> Tensor:
@@ -54,15 +62,21 @@ class ModelTeacher:
         if self._device != features.device:
             self.model.to(features.device)
             self._device = features.device
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast(features.device.type):
             return logits_of(self.model(features if self.prepare is None else self.prepare(features)))
+
+    def _autocast(self, device: str) -> AbstractContextManager[Any]:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
     def facts(self) -> dict[str, Any]:
         """Return what a resumed run must agree on: the kind of model, and a checksum of its weights."""
         digest = hashlib.sha256()
         for value in (*self.model.parameters(), *self.model.buffers()):
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return {"model": type(self.model).__name__, "weights": digest.hexdigest()[:16]}
+        facts = {"model": type(self.model).__name__, "weights": digest.hexdigest()[:16]}
+        return facts if self.precision is None else {**facts, "precision": self.precision}
 
 
 def logits_of(output: Any) -> Tensor:
