@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import timm
 import torch
@@ -112,3 +115,13 @@ def test_the_baseline_round_trips_and_goes_down_to_its_smallest_input(tmp_path):
 def test_bad_input_is_one_clear_error(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("build", [lambda: SpectrogramCNN(SMALL, n_classes=3, n_frames=64, n_mels=64), TwoLayerCNN])
+def test_channels_stay_last_through_a_checkpoint_a_copy_and_a_pickle(build, tmp_path):
+    """Twice as fast on a CPU, and lost without a word where loading puts other tensors in the place of the weights."""
+    model = build()
+    loaded, _ = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
+    for one in (model, loaded, copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):
+        kernels = [weights for weights in one.parameters() if weights.ndim == 4]
+        assert kernels and all(weights.is_contiguous(memory_format=torch.channels_last) for weights in kernels)
