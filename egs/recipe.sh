@@ -83,5 +83,5 @@ train_and_score() {
   run_stage 3 tome-audio train --config "$here/conf/$config.yaml" --data "$clips" --out "$run" --resume \
     --trainer.seed "$seed" "${cached[@]}" "${distill[@]}" "${merged[@]}" "$@"
   run_stage 4 tome-audio evaluate --model "$run/model.safetensors" --data "$clips" --r "$r" --out "$run/evaluate"
-  run_stage 5 tome-audio results "$run/evaluate" --append "$results" --title "$config, $own $value$trained, seed $seed" --command "$called"
+  run_stage 5 tome-audio results "$run/evaluate" --append "$results" --title "$config, $own ${value#"$own"}$trained, seed $seed" --command "$called"
 }

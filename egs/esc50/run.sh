@@ -8,4 +8,4 @@ source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
 clips=$out/data-$fold
 run_stage 1 tome-audio manifest --data "$data" --out "$clips" --corpus.name esc50 --corpus.fold "$fold"
-train_and_score "$fold" "$@"   # stages 2 to 5
+train_and_score "fold$fold" "$@"   # stages 2 to 5
