@@ -28,7 +28,7 @@ from rivals.class_attention import class_attention, n_class_tokens
 from rivals.dropping import DroppingBlock, random_drop
 
 DROPPING = ("topk-class", "random-drop")
-POOLING = ("vit_avgpool", "vit_avgpool_class_token", "vit_attention_pool")
+POOLING = ("vit_avgpool", "vit_avgpool_class_token", "vit_attention_pool", "ast_avgpool")
 READING = tuple(name for name in CASES if name not in POOLING)
 SCHEDULE = [3, 0, 2]
 NAMED = pytest.mark.parametrize("name", READING)

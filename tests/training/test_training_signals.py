@@ -19,7 +19,15 @@ def test_signals_are_noted_and_handlers_come_back():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_second_one_that_is_meant_stops_at_once(monkeypatch):
+@pytest.fixture
+def heeded():
+    """Ctrl-C as Python has it: a shell's background jobs, and so tests that run as one, begin with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_one_that_is_meant_stops_at_once(monkeypatch, heeded):
     now = [100.0]
     monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
     with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
