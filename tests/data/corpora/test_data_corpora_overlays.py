@@ -284,9 +284,6 @@ def test_a_folder_of_other_clips_is_refused(corpus, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["overlays.json"]
 
 
-# errors
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -336,9 +333,6 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_run_goes_on_once_it_can(tmp
     assert not (tmp_path / "out/manifest.csv").exists()
     write_clip(gone, 0.1)
     assert len(make_overlays(manifest, tmp_path / "out", n_train=3, n_valid=20, n_test=3)) == 26
-
-
-# real audio
 
 
 @pytest.mark.parametrize("fold", [1, 2, 3, 4, 5])
