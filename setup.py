@@ -35,22 +35,26 @@ setup(
         "rich>=13",
         "matplotlib>=3.8",
     ],
-    # export names what later parts will import; today hf, recipes (training), demo (the page) and dev are used.
+    # export names what later parts will import; the others are used.
     extras_require={
         "recipes": ["accelerate>=1.0", "tensorboard>=2.16", "torchmetrics>=1.4"],
         "hf": ["transformers>=5.0"],
+        "fewshot": ["accelerate>=1.0", "audiomentations>=0.40", "optuna>=4.0", "torchmetrics>=1.4"],
         "demo": ["gradio>=6.0"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
         "dev": [
             "accelerate>=1.0",
+            "audiomentations>=0.40",
             "fvcore>=0.1.5.post20221221",
             "gradio>=6.0",
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "optuna>=4.0",
             "pandas-stubs",
             "playwright>=1.50",
             "pytest>=8",
             "pytest-benchmark>=4",
+            "pytorch-metric-learning>=2.5,<3",
             "ruff>=0.6",
             "tensorboard>=2.16",
             "torchmetrics>=1.4",
