@@ -32,8 +32,38 @@ _EXAMPLES = {
     "manifest": "tome-audio manifest --data downloads/ESC-50 --corpus.name esc50 --out runs/esc50/data",
     "overlay": "tome-audio overlay --data runs/esc50/data --out runs/overlays --n_train 2000",
     "train": "tome-audio train --config egs/fsdd/conf/small.yaml --data runs/fsdd/data --out runs/fsdd/train --resume",
+    "fewshot train": "tome-audio fewshot train --config egs/fewshot/conf/plain.yaml --data clips/ --classes.split split.json",
+    "fewshot evaluate": "tome-audio fewshot evaluate --model runs/fewshot/model.safetensors --data clips/ --r 0,2x",
+    "fewshot tune": "tome-audio fewshot tune --config egs/fewshot/conf/plain.yaml --data clips/ --space trainer.lr=1e-4..1e-2",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
+}
+
+
+_GROUPS = {"fewshot": "Few-shot classification: train on episodes, score on thousands of tasks, tune."}
+
+_FLAG = {"action": "store_true"}
+_RESUME = {**_FLAG, "help": "Go on from the newest checkpoint in --out, if there is one."}
+# What the signatures of the functions cannot say: positions, flags without a value, options given several times.
+_OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "classify": {
+        "files": {"nargs": "+", "metavar": "FILE", "help": "Audio files: wav, flac, ogg or mp3."},
+        "--json": {**_FLAG, "help": "Print one JSON object per file, not a table."},
+    },
+    "visualize": {"file": {"metavar": "FILE", "help": "Audio file: wav, flac, ogg or mp3."}},
+    "teacher-logits": {
+        "--model": {"action": "append", "required": True, "help": "A trained model; several --model are averaged."}
+    },
+    "train": {"--resume": _RESUME},
+    "fewshot train": {"--resume": _RESUME},
+    "download": {
+        "--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}
+    },
+    "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
+    "bench-report": {
+        "runs": {"nargs": "*", "default": [], "metavar": "RUN.json", "help": "Files of pytest --benchmark-json."},
+        "--json": {**_FLAG, "help": "Print one JSON object, not a table."},
+    },
 }
 
 
@@ -44,11 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands = _commands()
         parser = _parser(commands)
         parsed = instantiated(parser, parser.parse_args([_with_underscores(word) for word in given]))
-        options: dict[str, Any] = {key: value for key, value in parsed[parsed.subcommand].items() if key != "config"}
+        name, chosen = parsed.subcommand, parsed[parsed.subcommand]
+        if name in _GROUPS:
+            name, chosen = f"{name} {chosen.subcommand}", chosen[chosen.subcommand]
+        options: dict[str, Any] = {key: value for key, value in chosen.items() if key != "config"}
         with warnings.catch_warnings():
             warnings.showwarning = _warn_in_one_line  # type: ignore[assignment]
             warnings.simplefilter("once", MergeClampWarning)
-            return commands[parsed.subcommand](**options)
+            return commands[name](**options)
     except KeyboardInterrupt as error:
         sys.stderr.write(f"tome-audio: {str(error) or 'interrupted'}\n")
         return 130
@@ -76,6 +109,9 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.corpora import download, manifest
     from tome_audio.cli.demo import demo
     from tome_audio.cli.evaluate import evaluate
+    from tome_audio.cli.fewshot.evaluate import evaluate as fewshot_evaluate
+    from tome_audio.cli.fewshot.train import train as fewshot_train
+    from tome_audio.cli.fewshot.tune import tune as fewshot_tune
     from tome_audio.cli.fit import fit
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.overlay import overlay
@@ -100,6 +136,9 @@ def _commands() -> dict[str, Callable[..., int]]:
         "manifest": manifest,
         "overlay": overlay,
         "train": train,
+        "fewshot train": fewshot_train,
+        "fewshot evaluate": fewshot_evaluate,
+        "fewshot tune": fewshot_tune,
         "results": results,
         "bench-report": bench_report,
     }
@@ -111,46 +150,22 @@ def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:
         description="Make audio transformers cheaper to run by merging tokens, and see what it costs.",
         epilog=_EPILOG,
     )
-    commands = parser.add_subcommands(metavar="COMMAND")
-    for name, function in functions.items():
+    commands = {"": parser.add_subcommands(metavar="COMMAND")}
+    for group, summary in _GROUPS.items():
+        within = ArgumentParser(description=summary, epilog=_EPILOG)
+        commands[""].add_subcommand(group, within, help=summary)
+        commands[group] = within.add_subcommands(metavar="COMMAND")
+    for full_name, function in functions.items():
+        group, _, name = full_name.rpartition(" ")
         summary = (function.__doc__ or "").splitlines()[0]
-        command = ArgumentParser(description=f"{summary} Example: {_EXAMPLES[name]}", epilog=_EPILOG)
+        command = ArgumentParser(description=f"{summary} Example: {_EXAMPLES[full_name]}", epilog=_EPILOG)
         command.add_argument("--config", action="config", help="Read options from a YAML or JSON file.")
-        if name == "classify":
-            command.add_argument("files", nargs="+", metavar="FILE", help="Audio files: wav, flac, ogg or mp3.")
-            command.add_argument("--json", action="store_true", help="Print one JSON object per file, not a table.")
-        if name == "visualize":
-            command.add_argument("file", metavar="FILE", help="Audio file: wav, flac, ogg or mp3.")
-        if name == "teacher-logits":
-            command.add_argument(
-                "--model", action="append", required=True, help="A trained model; several --model are averaged."
-            )
-        if name == "train":
-            command.add_argument(
-                "--resume", action="store_true", help="Go on from the newest checkpoint in --out, if there is one."
-            )
-        if name == "download":
-            command.add_argument(
-                "--imitation", action="store_true", help="Fetch nothing: write a few generated clips laid out alike."
-            )
-        if name == "results":
-            command.add_argument("runs", nargs="+", metavar="RUN", help="Folders that evaluate has written.")
-        if name == "bench-report":
-            command.add_argument(
-                "runs", nargs="*", default=[], metavar="RUN.json", help="Files of pytest --benchmark-json."
-            )
-            command.add_argument("--json", action="store_true", help="Print one JSON object, not a table.")
-        skipped: set[str | int] = {
-            "file",
-            "files",
-            "runs",
-            "json",
-            "resume",
-            "imitation",
-            *(["model"] if name == "teacher-logits" else []),
-        }
+        own = _OWN_ARGUMENTS.get(full_name, {})
+        for flag, given in own.items():
+            command.add_argument(flag, **given)
+        skipped: set[str | int] = {flag.removeprefix("--") for flag in own}
         command.add_function_arguments(function, skip=skipped, as_group=False)
-        commands.add_subcommand(name, command, help=summary)
+        commands[group].add_subcommand(name, command, help=summary)
     return parser
 
 

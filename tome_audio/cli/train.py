@@ -141,7 +141,7 @@ def _finish(
     extra: dict[str, Any],
 ) -> None:
     """Write the checkpoint of the weights that validated best, and what they came from."""
-    which, path, figures = _best(task, result)
+    which, path, figures = best_weights(task, result)
     network.load_state_dict(read_weights(path))
     features = {"mean": statistics.mean, "std": statistics.std, "n_frames": statistics.n_frames}
     saved = save_checkpoint(
@@ -154,7 +154,7 @@ def _finish(
     console().print(f"{which}{': ' + shown if shown else ''}; written: {saved}, epochs.csv, train.json")
 
 
-def _best(task: Any, result: TrainingResult) -> tuple[str, Path, dict[str, float]]:
+def best_weights(task: Any, result: TrainingResult) -> tuple[str, Path, dict[str, float]]:
     """Return which weights validated best, where they are, and their figures; without validation the last ones."""
     if result.best is None or result.best_weights is None:
         if result.averaged_weights is not None:

@@ -63,7 +63,7 @@ class AST(nn.Module):
     Args:
         variant: "tiny224", "small224", "base224" or "base384" (the one with published audio weights), or
             None for an encoder of your own size from `width`, `depth` and `n_heads`.
-        n_classes: Outputs of the head.
+        n_classes: Outputs of the head; 0 leaves the head's LayerNorm alone, and outputs are embeddings (B, C).
         fstride: Step between patches in mel bins.
         tstride: Step between patches in frames.
         n_mels: Mel bins of the input.
@@ -111,6 +111,8 @@ class AST(nn.Module):
         super().__init__()
         size = _encoder_size(variant, width, depth, n_heads)
         sides = (patch, patch) if isinstance(patch, int) else (int(patch[0]), int(patch[1]))
+        if n_classes < 0:
+            raise ValueError(f"n_classes must not be negative, got {n_classes}")
         if labels is not None and len(labels) != n_classes:
             raise ValueError(f"{len(labels)} labels given for n_classes={n_classes}; give one label per class")
         if pool not in get_args(Pool):
@@ -141,7 +143,8 @@ class AST(nn.Module):
         )
         if pool == "avg":
             self.v.global_pool = "avg"  # says, as in timm, that the head reads patches
-        self.mlp_head = nn.Sequential(nn.LayerNorm(size[0], eps=head_norm_eps), nn.Linear(size[0], n_classes))
+        outputs = nn.Linear(size[0], n_classes) if n_classes else nn.Identity()
+        self.mlp_head = nn.Sequential(nn.LayerNorm(size[0], eps=head_norm_eps), outputs)
         if imagenet_pretrained and variant is not None:
             self.load_imagenet(timm.create_model(VARIANTS[variant].timm_name, pretrained=True).state_dict())
 
@@ -149,6 +152,11 @@ class AST(nn.Module):
     def grid(self) -> tuple[int, int]:
         """Patch grid (f, t), frequency by time."""
         return self.v.patch_embed.grid_size
+
+    @property
+    def out_dim(self) -> int:
+        """Channels C of tokens, and of embeddings where n_classes is 0."""
+        return int(self.v.embed_dim)
 
     @property
     def n_tokens(self) -> int:

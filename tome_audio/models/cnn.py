@@ -21,7 +21,7 @@ class SpectrogramCNN(nn.Module):
 
     Args:
         timm_name: Such as "efficientnet_b0", "efficientnet_b2", "mobilenetv3_large_100".
-        n_classes: Outputs.
+        n_classes: Outputs; with 0 they are embeddings (B, C).
         n_mels: Mel bins of the input.
         n_frames: Frames of the input (10 ms each with the usual features).
         drop_rate: Dropout before the last layer, training only.
@@ -53,6 +53,12 @@ class SpectrogramCNN(nn.Module):
         }  # fmt: skip
         self.net = _timm_network(timm_name, n_classes, drop_rate, pretrained)
         _keep_channels_last(self)
+
+    @property
+    def out_dim(self) -> int:
+        """Channels C of embeddings, where n_classes is 0."""
+        net: Any = self.net
+        return int(getattr(net, "head_hidden_size", net.num_features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn spectrograms (B, T frames, F mel bins) into logits (B, n_classes).

@@ -84,6 +84,7 @@ def to_huggingface(ast: AST) -> ASTForAudioClassification:
     transformers = _transformers()
     patch, stride = ast.v.patch_embed.patch_size, ast.v.patch_embed.stride
     _require(patch[0] == patch[1], f"Hugging Face's AST has square patches, this one {patch[0]}x{patch[1]}")
+    _require(ast.n_classes > 0, "it has no classes (n_classes=0), and Hugging Face's has a classification head")
     pool = ast.init_args["pool"]
     _require(pool == "prefix", f"Hugging Face's AST reads class and distillation token, this one has pool={pool!r}")
     blocks: list[Any] = list(ast.v.blocks.children())  # not iter(): a patched model's is not its blocks

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tome_audio.losses import hard_loss
+from tome_audio.tasks.facts import named_facts
 from tome_audio.tasks.teachers import logits_of
 
 Batch = Mapping[str, Any]
@@ -170,26 +170,11 @@ class Classification:
         plain = {"binary": self.binary, "label_smoothing": self.label_smoothing, "best": self.best}
         facts: dict[str, Any] = {"kind": type(self).__name__, **plain, "inputs": list(self.inputs)}
         for name, value in named.items():
-            facts |= _named(name, value)
+            facts |= named_facts(name, value)
         return facts
 
     def _hard(self, logits: Tensor, labels: Tensor) -> Tensor:
         return hard_loss(logits, labels, multi_label=self.binary, label_smoothing=self.label_smoothing)
-
-
-def _named(name: str, value: Any) -> dict[str, Any]:
-    # A plain value as it is, and otherwise the name of a function or class, with the arguments that are fixed, or what
-    # a teacher says of itself. Nothing that holds an address: it must be the same in the next run.
-    if value is None or type(value) in (str, int, float, bool):
-        return {name: value}
-    if isinstance(value, partial):
-        facts = _named(name, value.func)
-        for key, given in [*enumerate(value.args), *value.keywords.items()]:
-            facts |= _named(f"{name}.{key}", given)
-        return facts
-    said = None if isinstance(value, type) else getattr(value, "facts", None)
-    own = {f"{name}.{key}": given for key, given in said().items()} if callable(said) else {}
-    return {name: getattr(value, "__qualname__", type(value).__name__), **own}
 
 
 def _wide(logits: Tensor) -> Tensor:

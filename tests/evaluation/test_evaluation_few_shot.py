@@ -1,0 +1,97 @@
+"""Many tasks on embedded clips: against a loop in float64, with votes over segments, and fast."""
+
+import pytest
+import torch
+
+from tome_audio.data.clips import DataError
+from tome_audio.data.episodes import ClassMembers, EpisodeShape, drawn_episodes
+from tome_audio.evaluation.few_shot import EmbeddedClips, evaluate_tasks
+from tome_audio.losses import prototypical_logits
+
+SHAPE = EpisodeShape(3, 2, 2)
+
+
+def compare(support, query):
+    return prototypical_logits(query, support.mean(2), "squared")
+
+
+def clips(n_classes=5, per_class=6, dim=4, spread=1.0, n_views=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = [f"class {c}" for c in range(n_classes) for _ in range(per_class)]
+    centres = torch.randn(n_classes, dim, generator=generator).repeat_interleave(per_class, 0)
+    noise = torch.randn(len(labels), n_views, dim, generator=generator)
+    return EmbeddedClips(centres[:, None] + spread * noise, torch.arange(len(labels)), tuple(labels))
+
+
+def naive(found, n_tasks, seed):
+    """Accuracy task by task, one query at a time, in float64."""
+    values, accuracies = found.values[:, 0].double(), []
+    for drawn in drawn_episodes(ClassMembers(found.labels), SHAPE, n_tasks, seed):
+        for support, query in zip(drawn.support, drawn.query, strict=True):
+            prototypes = [sum(values[i] for i in own.tolist()) / len(own) for own in support]
+            right = [
+                min(range(len(prototypes)), key=lambda c: float(((values[i] - prototypes[c]) ** 2).sum())) == own
+                for own, row in enumerate(query.tolist())
+                for i in row
+            ]
+            accuracies.append(sum(right) / len(right))
+    return torch.tensor(accuracies, dtype=torch.float64)
+
+
+def test_tasks_are_answered_as_one_by_one():
+    found = clips()
+    scores = evaluate_tasks(found, SHAPE, compare, n_tasks=300, seed=4)
+    torch.testing.assert_close(scores.accuracy, naive(found, 300, 4))
+    assert 0.34 < scores.summary.mean < 0.99
+    assert scores.confusion.sum() == 300 * 6
+    assert scores.confusion.diagonal().sum() / scores.confusion.sum() == pytest.approx(scores.summary.mean)
+
+
+def test_classes_far_apart_are_told_apart_and_noise_is_not():
+    assert evaluate_tasks(clips(spread=1e-3), SHAPE, compare, n_tasks=50).summary.mean == 1.0
+    chance = evaluate_tasks(clips(spread=1e4), SHAPE, compare, n_tasks=2000).summary
+    assert abs(chance.mean - 1 / 3) < 0.06
+
+
+def test_segments_vote_and_one_segment_each_changes_nothing():
+    # Two segments of every clip lie at its class, one at the next class: the majority is right, one alone may not be.
+    labels = tuple(f"class {c}" for c in range(4) for _ in range(4))
+    own = torch.eye(4).repeat_interleave(4, 0) * 10
+    values = torch.stack([own, own, own.roll(4, 0)], 1).flatten(0, 1)[:, None]
+    segments = EmbeddedClips(values, torch.arange(16).repeat_interleave(3), labels)
+
+    def first_shot(support, query):  # a support of good segments alone
+        return prototypical_logits(query, support.round().mean(2), "squared")
+
+    shape = EpisodeShape(4, 3, 1)
+    voted = evaluate_tasks(segments, shape, first_shot, n_tasks=200)
+    single = EmbeddedClips(own[:, None], torch.arange(16), labels)
+    assert voted.summary.mean > 0.9 and evaluate_tasks(single, shape, compare, n_tasks=50).summary.mean == 1.0
+
+
+def test_a_clip_with_more_segments_does_not_change_the_votes_of_others():
+    few = clips(per_class=6, spread=1.2)
+    counts = torch.ones(30, dtype=torch.int64)
+    counts[7] = 5
+    many = EmbeddedClips(few.values.repeat_interleave(counts, 0), few.clip.repeat_interleave(counts), few.labels)
+    one, other = (evaluate_tasks(found, SHAPE, compare, n_tasks=250, seed=1) for found in (few, many))
+    assert torch.equal(one.accuracy, other.accuracy)
+
+
+def test_views_are_learnt_from_where_asked():
+    found = clips(n_views=4, spread=2.0)
+    plain = evaluate_tasks(found, SHAPE, compare, n_tasks=1000)
+    enriched = evaluate_tasks(found, SHAPE, compare, n_tasks=1000, support_views=True)
+    assert enriched.summary.mean > plain.summary.mean
+
+
+def test_what_does_not_fit_is_refused():
+    found = clips()
+    with pytest.raises(DataError, match="needs 7 clips of every class"):
+        evaluate_tasks(found, EpisodeShape(2, 5, 2), compare, n_tasks=1)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        EmbeddedClips(found.values.clone().fill_(float("nan")), found.clip, found.labels)
+    with pytest.raises(ValueError, match=r"must be \(S, V, D\)"):
+        EmbeddedClips(found.values[:, 0], found.clip, found.labels)
+    with pytest.raises(ValueError, match="need a label and at least one segment"):
+        EmbeddedClips(found.values, found.clip.clamp(max=20), found.labels)

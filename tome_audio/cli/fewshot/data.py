@@ -1,0 +1,198 @@
+"""From the options of `tome-audio fewshot` to clips, views and episodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tome_audio.audio import read_audio
+from tome_audio.audio.front_end import FrontEnd, measured
+from tome_audio.audio.views import SpecViews
+from tome_audio.audio.waveform_augment import WaveformAugmentation, WaveformViews, spectrum_facts
+from tome_audio.cli.corpora import CorpusConfig, corpus_manifest
+from tome_audio.cli.fewshot.config import AudioConfig, ClassesConfig, EpisodesConfig, ViewsConfig
+from tome_audio.cli.output import console, progress, warn
+from tome_audio.cli.train_data import is_main_process
+from tome_audio.data.class_splits import apply_class_split, draw_class_split, read_class_split
+from tome_audio.data.clips import DataError
+from tome_audio.data.episode_clips import EpisodeClips, Views
+from tome_audio.data.episodes import ClassMembers, EpisodeShape
+from tome_audio.data.feature_cache import FeatureCache
+from tome_audio.data.manifest import Manifest
+from tome_audio.data.manifest_check import check_manifest
+from tome_audio.data.segmented_clips import EmbeddedSegments, SegmentedClips
+from tome_audio.training.batches import TrainingData
+
+_NAMED = 50
+_FOR_STATISTICS = 1000
+_FOR_SPECTRUM = 200
+
+
+@dataclass(frozen=True)
+class UsableClips:
+    """Clips with a part each, all of which can be read, and how many were left out."""
+
+    manifest: Manifest
+    n_skipped: int
+
+    def part(self, name: str) -> Manifest | None:
+        """Return the clips of a part with the classes they have, or None where it has none."""
+        if not any(entry.split == name for entry in self.manifest.entries):
+            return None
+        found = self.manifest.select(name)
+        own = {entry.labels[0] for entry in found.entries}
+        return replace(found, labels=tuple(label for label in found.labels if label in own), names=())
+
+
+def find_clips(
+    data: str, corpus: CorpusConfig, classes: ClassesConfig, audio: AudioConfig, report: Path, parts: Sequence[str]
+) -> UsableClips:
+    """Return the clips of these parts, each looked at.
+
+    Args:
+        data: Folder of labelled clips, or a manifest.
+        corpus: Which clips it gives.
+        classes: Which classes belong to which part.
+        audio: How clips are read.
+        report: CSV of the clips that cannot be used; written where there are any.
+        parts: train, valid, test.
+
+    Raises:
+        DataError: There is nothing of a part, or clips cannot be used and are not to be skipped.
+    """
+    found = split_classes(corpus_manifest(corpus, data), classes)
+    kept = tuple(entry for entry in found.entries if entry.split in parts)
+    for entry in kept:
+        if len(entry.labels) != 1:
+            raise DataError(f"{entry.id} has {len(entry.labels)} labels: an episode needs clips of one class each")
+    wanted = replace(found, entries=kept)
+    return _usable(wanted, audio, report) if audio.check else UsableClips(wanted, 0)
+
+
+def split_classes(manifest: Manifest, classes: ClassesConfig) -> Manifest:
+    """Return the clips with the parts that their classes are in; the data's own parts where classes are not split.
+
+    Raises:
+        DataError: The split cannot be read or does not fit, or there are too few classes.
+    """
+    if classes.split is not None:
+        return apply_class_split(manifest, read_class_split(classes.split))
+    if classes.n_valid or classes.n_test:
+        drawn = draw_class_split(manifest.labels, classes.n_valid, classes.n_test, classes.seed)
+        return apply_class_split(manifest, drawn)
+    return manifest
+
+
+def _usable(wanted: Manifest, audio: AudioConfig, report: Path) -> UsableClips:
+    with progress() as bars:
+        task = bars.add_task("check", total=len(wanted))
+        found = check_manifest(
+            wanted, n_threads=os.cpu_count() or 1, on_progress=lambda done, _: bars.update(task, completed=done)
+        )
+    if not found.problems:
+        return UsableClips(found.usable, 0)
+    if is_main_process():
+        report.parent.mkdir(parents=True, exist_ok=True)
+        found.write_csv(report)
+        for line in found.text(_NAMED).splitlines():
+            warn(line)
+    if not audio.skip_unusable:
+        raise DataError(
+            f"{found.n_skipped} of {found.n_checked} clips cannot be used; all are listed in {report}: repair them, or "
+            "go on without them with --audio.skip_unusable true"
+        )
+    if is_main_process():
+        warn(f"skipped {found.n_skipped} of {found.n_checked} clips; it goes on with {len(found.usable)}")
+    return UsableClips(found.usable, found.n_skipped)
+
+
+def find_front_end(audio: AudioConfig, train: Manifest, seed: int) -> FrontEnd:
+    """Return the front end with the statistics that are given, or measured on training clips, 1000 at most.
+
+    Raises:
+        ValueError: One of the two is given and the other not, or the clips are silent.
+    """
+    if (audio.mean is None) != (audio.std is None):
+        raise ValueError("give both audio.mean and audio.std, or neither to have them measured")
+    bare = FrontEnd(audio.front_end, audio.n_frames, audio.n_mels, legacy_repeat=audio.legacy_repeat)
+    if audio.mean is not None and audio.std is not None:
+        return replace(bare, mean=audio.mean, std=audio.std)
+    waveforms = _sample(train, _FOR_STATISTICS, seed)
+    found = measured(bare, waveforms)
+    if is_main_process():
+        console().print(f"features of {len(waveforms)} clips: mean {found.mean:.4f}, std {found.std:.4f}")
+    return found
+
+
+def _sample(manifest: Manifest, n_clips: int, seed: int) -> list[Tensor]:
+    order = torch.randperm(len(manifest), generator=torch.Generator().manual_seed(seed))[:n_clips]
+    return [read_audio(manifest.entries[i].path) for i in sorted(order.tolist())]
+
+
+def segmented(manifest: Manifest, front_end: FrontEnd, audio: AudioConfig) -> SegmentedClips:
+    """Return the clips of a manifest as segments."""
+    cache = None if audio.cache is None else FeatureCache(audio.cache, front_end.facts())
+    return SegmentedClips(manifest, front_end, in_memory=audio.in_memory, cache=cache)
+
+
+def make_views(views: ViewsConfig, train: Manifest | None, *, testing: bool, seed: int = 0) -> Views:
+    """Return which views clips have, in training or in validation and test.
+
+    Raises:
+        ValueError: Options out of range, or bounds to be measured without training clips.
+        ImportError: audiomentations is absent and waveforms are to be augmented.
+    """
+    on = (views.test_support, views.test_query) if testing else (views.train_support, views.train_query)
+    if views.kind == "spec":
+        made = SpecViews(
+            mask_param=views.mask_param, p=views.p, num_mask=views.num_mask, W=views.warp,
+            mask_value=views.mask_value, shared=views.shared,
+        )  # fmt: skip
+        return Views(of_features=made, support=on[0], query=on[1])
+    if views.kind == "waveform":
+        changes = {"reversal": views.reversal, "stretch": views.stretch}
+        if views.data is not None:
+            options = WaveformAugmentation.for_data(views.data, **changes)
+        elif train is None:
+            raise ValueError("say whose spectrum bounds the augmentation with views.data, or bring training clips")
+        else:
+            options = WaveformAugmentation(spectrum_facts(_sample(train, _FOR_SPECTRUM, seed)), **changes)
+        return Views(of_waveforms=WaveformViews(options, views.aug_num), support=on[0], query=on[1])
+    return Views(support=False, query=False)
+
+
+def shapes(episodes: EpisodesConfig) -> tuple[EpisodeShape, EpisodeShape]:
+    """Return the shape of episodes to train on, and of those to validate on.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+    train = EpisodeShape(episodes.n_way, episodes.k_shot, episodes.n_query)
+    chosen = {
+        name: getattr(episodes, f"valid_{name}") or getattr(train, name) for name in ("n_way", "k_shot", "n_query")
+    }
+    return train, EpisodeShape(**chosen)
+
+
+def make_episodes(
+    clips: SegmentedClips | EmbeddedSegments, manifest: Manifest, what: str, shape: EpisodeShape, n_episodes: int,
+    seed: int, views: Views,
+) -> EpisodeClips:  # fmt: skip
+    """Return episodes of a part of the data.
+
+    Raises:
+        DataError: There are too few classes, or a class has too few clips; the part is named.
+    """
+    members = ClassMembers([entry.labels[0] for entry in manifest.entries])
+    members.check(shape, what)
+    return EpisodeClips(clips, members, shape, n_episodes, seed=seed, views=views)
+
+
+def training_data(train: EpisodeClips, valid: EpisodeClips | None) -> TrainingData:
+    """Return what the trainer trains on and scores."""
+    return TrainingData(train, valid)

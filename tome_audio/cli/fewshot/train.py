@@ -1,0 +1,227 @@
+"""`tome-audio fewshot train`: episodes in, a checkpoint that `tome-audio fewshot evaluate` takes out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tome_audio.audio.front_end import FrontEnd
+from tome_audio.cli.corpora import CorpusConfig
+from tome_audio.cli.fewshot.build import build_network, build_task
+from tome_audio.cli.fewshot.config import (
+    AudioConfig,
+    ClassesConfig,
+    ContrastiveConfig,
+    EncoderConfig,
+    EpisodesConfig,
+    HeadConfig,
+    ViewsConfig,
+)
+from tome_audio.cli.fewshot.data import (
+    UsableClips,
+    find_clips,
+    find_front_end,
+    make_episodes,
+    make_views,
+    segmented,
+    shapes,
+)
+from tome_audio.cli.output import console, progress, write_whole
+from tome_audio.cli.train import best_weights
+from tome_audio.cli.train_config import MergingConfig
+from tome_audio.cli.train_data import is_main_process
+from tome_audio.data.embeddings import embed_clips
+from tome_audio.data.manifest import Manifest
+from tome_audio.data.segmented_clips import EmbeddedSegments, SegmentedClips
+from tome_audio.installation import import_extra
+from tome_audio.models import FewShotNetwork, save_checkpoint
+from tome_audio.profiling import environment
+from tome_audio.training.batches import TrainingData
+from tome_audio.training.callbacks import Callback, CsvLog, ProgressBar, TensorBoardLog
+from tome_audio.training.records import TrainingResult
+from tome_audio.training.run_folder import read_weights
+from tome_audio.training.schedules import LearningRate
+from tome_audio.training.settings import TrainerSettings
+from tome_audio.training.trainer import Trainer
+
+_CORPUS, _CLASSES, _EPISODES, _AUDIO = CorpusConfig(), ClassesConfig(), EpisodesConfig(), AudioConfig()
+_ENCODER, _HEAD, _CONTRASTIVE, _VIEWS = EncoderConfig(), HeadConfig(), ContrastiveConfig(), ViewsConfig()
+_MERGE = MergingConfig()
+# MetaAudio's: Adam without decay, three falls of the learning rate, the epoch that validates best.
+META_AUDIO = TrainerSettings(
+    epochs=200, batch_size=1, lr=5e-4, optimizer="adam", betas=(0.9, 0.999), weight_decay=0.0, clip_norm=None,
+    learning_rate=LearningRate(curve="multistep", start=20, every=20), patience=70,
+)  # fmt: skip
+
+
+def train(
+    data: str,
+    out: str = "runs/fewshot",
+    resume: bool = False,
+    threads: int | None = None,
+    tensorboard: bool = False,
+    corpus: CorpusConfig = _CORPUS,
+    classes: ClassesConfig = _CLASSES,
+    episodes: EpisodesConfig = _EPISODES,
+    audio: AudioConfig = _AUDIO,
+    encoder: EncoderConfig = _ENCODER,
+    head: HeadConfig = _HEAD,
+    contrastive: ContrastiveConfig = _CONTRASTIVE,
+    views: ViewsConfig = _VIEWS,
+    merge: MergingConfig = _MERGE,
+    trainer: TrainerSettings = META_AUDIO,
+) -> int:
+    """Train an encoder on episodes of classes that are not those it is tested on.
+
+    Writes the weights that validated best as model.safetensors, the history as epochs.csv and steps.csv, and all
+    options with commit, versions and machine as train.json into --out. A step takes trainer.batch_size episodes.
+
+    Args:
+        data: Folder of labelled clips, one folder per class, or what `tome-audio manifest` has written.
+        out: Folder for checkpoints and results; made if need be.
+        resume: Go on from the newest checkpoint in --out, if there is one.
+        threads: CPU threads; none leaves PyTorch's choice.
+        tensorboard: Write curves for TensorBoard too.
+        corpus: Which clips the folder of a corpus gives; a manifest says so itself.
+        classes: Which classes are trained on, validated on and tested on.
+        episodes: Their shape and number.
+        audio: How clips are read, and the encoder's input.
+        encoder: What embeds a clip.
+        head: What is on top of it.
+        contrastive: A second loss.
+        views: Augmented views of clips.
+        merge: Merging in the encoder while training.
+        trainer: Optimiser, schedule, precision and the like.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)
+    import_extra("accelerate", "training", "recipes")  # said before an hour of reading clips
+    options: dict[str, Any] = {
+        "corpus": corpus, "classes": classes, "episodes": episodes, "audio": audio, "encoder": encoder, "head": head,
+        "contrastive": contrastive, "views": views, "merge": merge,
+    }  # fmt: skip
+    recipe = {name: asdict(option) for name, option in options.items()}
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = find_clips(data, corpus, classes, audio, folder / "problems.csv", ("train", "valid"))
+    learnt = found.part("train")
+    if learnt is None:
+        raise ValueError(f"{data} has no clip to train on: there are {found.manifest.summary()}")
+    front_end = find_front_end(audio, learnt, trainer.seed)
+    torch.manual_seed(trainer.seed)
+    network = build_network(encoder, head, audio, views.n_views, learnt.labels)
+    task = build_task(head, contrastive, merge, network, trainer.seed)
+    trained: nn.Module = network
+    if encoder.freeze:
+        _check_frozen(network, views, merge)
+        trained = network.head
+    sets = _data(found, front_end, episodes, audio, views, network if encoder.freeze else None, trainer.seed)
+    if is_main_process():
+        n_weights = sum(weights.numel() for weights in trained.parameters())
+        n_valid = 0 if sets.valid is None else len({e.labels for e in found.manifest.entries if e.split == "valid"})
+        console().print(
+            f"training {encoder.kind} ({n_weights:,} parameters) on {len(learnt.labels)} classes with {len(learnt)} "
+            f"clips, {n_valid} classes to validate on"
+        )
+    with progress() as bars:
+        callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
+        callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
+        facts = _facts(recipe, [entry.id for entry in found.manifest.entries])
+        result = Trainer(task, trained, sets, trainer, folder, callbacks=callbacks, facts=facts).run(resume)
+    if is_main_process():
+        facts = {"data": data, **recipe, "trainer": asdict(trainer)}
+        _finish(folder, network, trained, task, result, front_end, facts, found.n_skipped)
+    return 1 if found.n_skipped else 0
+
+
+def _check_frozen(network: FewShotNetwork, views: ViewsConfig, merge: MergingConfig) -> None:
+    if network.head.is_empty:
+        raise ValueError(
+            "nothing is left to train: encoder.freeze needs head.projection with a contrastive loss, or head.relation; "
+            "to score an encoder as it is, use `tome-audio fewshot evaluate`"
+        )
+    if views.kind != "none":
+        raise ValueError("a frozen encoder embeds each clip once: set views.kind to none, or encoder.freeze to false")
+    if merge.is_on:
+        raise ValueError("a frozen encoder is not trained merged: leave merge out, and give --r to evaluate")
+
+
+def _data(
+    found: UsableClips,
+    front_end: FrontEnd,
+    episodes: EpisodesConfig,
+    audio: AudioConfig,
+    views: ViewsConfig,
+    frozen: FewShotNetwork | None,
+    seed: int,
+) -> TrainingData:
+    """Return episodes to train on and to validate on."""
+    shape, valid_shape = shapes(episodes)
+
+    def prepared(manifest: Manifest) -> SegmentedClips | EmbeddedSegments:
+        clips = segmented(manifest, front_end, audio)
+        if frozen is None:
+            return clips
+        network = frozen.eval()
+        embedded = embed_clips(clips, network.encode, {})
+        return EmbeddedSegments(embedded.values[:, 0], embedded.clip)
+
+    learnt, checked = found.part("train"), found.part("valid")
+    assert learnt is not None  # the caller has seen it
+    own = make_views(views, learnt, testing=False, seed=seed)
+    train_set = make_episodes(prepared(learnt), learnt, "training part", shape, episodes.per_epoch, seed, own)
+    if checked is None or episodes.valid == 0:
+        return TrainingData(train_set, None)
+    seen = make_views(views, learnt, testing=True, seed=seed)
+    clips = prepared(checked)
+    valid_set = make_episodes(clips, checked, "validation part", valid_shape, episodes.valid, seed, seen)
+    return TrainingData(train_set, valid_set)
+
+
+def _facts(recipe: dict[str, Any], ids: list[str]) -> dict[str, Any]:
+    """Return what a resumed run must agree on: not where things lie, but what they are."""
+    places = {("audio", "cache"), ("audio", "in_memory"), ("audio", "check"), ("corpus", "audio"), ("classes", "split")}
+    kept = {
+        f"{group}.{name}": json.loads(json.dumps(value))
+        for group, options in recipe.items()
+        for name, value in options.items()
+        if (group, name) not in places
+    }
+    return {**kept, "first clips": ids[:3], "last clip": ids[-1], "n_clips": len(ids)}
+
+
+def _finish(
+    folder: Path,
+    network: FewShotNetwork,
+    trained: nn.Module,
+    task: Any,
+    result: TrainingResult,
+    front_end: FrontEnd,
+    facts: dict[str, Any],
+    n_skipped: int,
+) -> None:
+    """Write the checkpoint of the weights that validated best, and what they came from."""
+    which, path, figures = best_weights(task, result)
+    trained.load_state_dict(read_weights(path))
+    extra = {
+        "front_end": front_end.facts(),
+        "distance": facts["head"]["distance"],
+        "temperature": facts["head"]["temperature"],
+        "views": facts["views"],
+        "weights": which,
+        "valid": figures,
+        "skipped": n_skipped,
+    }
+    saved = save_checkpoint(folder / "model.safetensors", network, extra=extra)
+    text = {"options": facts, "weights": which, "valid": figures, "skipped": n_skipped, "environment": environment()}
+    text["seconds"] = sum(record.seconds for record in result.records)
+    write_whole(folder / "train.json", json.dumps(text, indent=2) + "\n")
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    console().print(f"{which}{': ' + shown if shown else ''}; written: {saved}, epochs.csv, train.json")

@@ -1,0 +1,92 @@
+"""Clips of a manifest as one or more segments each, in the form an encoder takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tome_audio.audio import read_audio
+from tome_audio.audio.front_end import FrontEnd
+from tome_audio.data.feature_cache import FeatureCache
+from tome_audio.data.manifest import Manifest
+
+
+class Segments(Protocol):
+    """Segments of clips by number: spectrograms (S, T, F), or embeddings (S, D) of an encoder that stays as it is."""
+
+    def features(self, number: int) -> Tensor:
+        """Return all segments of a clip."""
+        ...
+
+
+class SegmentedClips:
+    """The segments of a manifest's clips as normalised features.
+
+    Args:
+        manifest: Checked: every clip can be read.
+        front_end: What makes features of waveforms.
+        in_memory: Keep features and waveforms.
+        cache: Keeps features on disk, by its own settings.
+    """
+
+    def __init__(
+        self, manifest: Manifest, front_end: FrontEnd, *, in_memory: bool = False, cache: FeatureCache | None = None
+    ) -> None:
+        self.manifest, self.front_end, self.cache = manifest, front_end, cache
+        self._features: dict[int, Tensor] | None = {} if in_memory else None
+        self._waveforms: dict[int, Tensor] | None = {} if in_memory else None
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def waveforms(self, number: int) -> Tensor:
+        """Return all segments of a clip as waveforms (S, T)."""
+        return self.front_end.segments(_kept(self._waveforms, number, lambda: self._read(number)))
+
+    def features(self, number: int) -> Tensor:
+        """Return all segments of a clip as features (S, T, F)."""
+        return _kept(self._features, number, lambda: self._found(number))
+
+    def _found(self, number: int) -> Tensor:
+        if self.cache is None:
+            return self._computed(number)
+        return self.cache.get(self.manifest.entries[number].path, lambda: self._computed(number))
+
+    def _computed(self, number: int) -> Tensor:
+        return self.front_end.features(self.front_end.segments(self._read(number)))
+
+    def _read(self, number: int) -> Tensor:
+        return read_audio(self.manifest.entries[number].path)
+
+
+class EmbeddedSegments:
+    """Segments as an encoder has embedded them: what a frozen encoder says need not be asked in every episode.
+
+    Args:
+        embeddings: (S, D) of all segments.
+        clip: (S,) which clip each is of, in rising order, every clip from 0 on being there.
+    """
+
+    def __init__(self, embeddings: Tensor, clip: Tensor) -> None:
+        counts = torch.bincount(clip)
+        if len(clip) != len(embeddings) or not bool((counts > 0).all()) or not bool((clip.diff() >= 0).all()):
+            raise ValueError("every clip needs at least one embedded segment, and segments the order of their clips")
+        self._parts = embeddings.split(counts.tolist())
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def features(self, number: int) -> Tensor:
+        """Return the embeddings of a clip's segments (S, D)."""
+        return self._parts[number]
+
+
+def _kept(kept: dict[int, Tensor] | None, number: int, make: Callable[[], Tensor]) -> Tensor:
+    if kept is None:
+        return make()
+    if number not in kept:
+        kept[number] = make()
+    return kept[number]
