@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tome_audio.losses.inputs import check_temperature, wide
+
 
 class DistillationLoss(NamedTuple):
     """`total` = weight * hard + (1 - weight) * soft, and its parts, all scalars; `soft` is 0 where weight is 1."""
@@ -57,7 +59,7 @@ def distillation_loss(
     """
     if not 0.0 <= weight <= 1.0:
         raise ValueError(f"weight (lambda) must be from 0 (teacher only) to 1 (labels only), got {weight}")
-    _check_temperature(temperature)
+    check_temperature(temperature)
     hard = hard_loss(student, target, multi_label=multi_label, label_smoothing=label_smoothing)
     if weight == 1.0:
         return DistillationLoss(hard, hard, torch.zeros_like(hard))
@@ -93,7 +95,7 @@ def hard_loss(student: Tensor, target: Tensor, *, multi_label: bool, label_smoot
     _check_target(student, target)
     if not multi_label and target.ndim == 2 and not bool(((target.sum(1) - 1).abs() < 0.01).all()):
         raise ValueError("the labels of a clip must add up to 1 where multi_label is False: is this multi-label data?")
-    logits, n_classes = _wide(student), student.shape[1]
+    logits, n_classes = wide(student), student.shape[1]
     if not multi_label:
         labels = target if target.ndim == 1 else target.to(logits.dtype)
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
@@ -124,7 +126,7 @@ def soft_loss(
     """
     _check_logits(student, "student")
     _check_teacher(student, teacher)
-    _check_temperature(temperature)
+    check_temperature(temperature)
     if known is None:
         known = torch.ones(len(student), dtype=torch.bool, device=student.device)
     elif known.dtype != torch.bool or known.shape != student.shape[:1]:
@@ -135,10 +137,10 @@ def soft_loss(
         raise ValueError(f"n_known must be positive, got {n_known}")
     known = known.to(student.device)
     # Filled, not multiplied by 0: a row nobody filled may hold NaN, and 0 * NaN is NaN.
-    given = _wide(teacher.detach().to(student.device)).masked_fill(~known[:, None], 0.0)
+    given = wide(teacher.detach().to(student.device)).masked_fill(~known[:, None], 0.0)
     _check_finite(given, probabilities)
     wanted = given if probabilities else soften(given, temperature, multi_label=multi_label)
-    logits = _wide(student) / temperature
+    logits = wide(student) / temperature
     if multi_label:
         per_clip = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none").mean(1)
     else:
@@ -158,14 +160,9 @@ def soften(logits: Tensor, temperature: float = 1.0, *, multi_label: bool) -> Te
         ValueError: Logits not (B, K), or T not positive.
     """
     _check_logits(logits, "teacher")
-    _check_temperature(temperature)
-    scaled = _wide(logits.detach()) / temperature
+    check_temperature(temperature)
+    scaled = wide(logits.detach()) / temperature
     return scaled.sigmoid() if multi_label else scaled.softmax(1)
-
-
-def _wide(x: Tensor) -> Tensor:
-    # Losses in half precision lose the small differences that distillation is about.
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _check_logits(logits: Tensor, name: str) -> None:
@@ -207,8 +204,3 @@ def _check_finite(given: Tensor, probabilities: bool) -> None:
             f"the teacher is {wrong} for clips {', '.join(map(str, rows[:5]))} of the batch: "
             "mark them as not known, or write the teacher's logits again"
         )
-
-
-def _check_temperature(temperature: float) -> None:
-    if not 0.0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")

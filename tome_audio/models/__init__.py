@@ -13,6 +13,8 @@ from tome_audio.models.checkpoints import (
     save_checkpoint,
 )
 from tome_audio.models.cnn import TEACHERS, SpectrogramCNN, TwoLayerCNN
+from tome_audio.models.few_shot_encoders import CRNN, ConvEncoder
+from tome_audio.models.few_shot_heads import ProjectionHead, RelationHead, ViewFusion
 from tome_audio.models.huggingface import from_huggingface, to_huggingface
 from tome_audio.models.kwt import KWT, KWTAttention, KWTBlock
 from tome_audio.models.kwt_checkpoint import load_kwt
@@ -22,17 +24,22 @@ from tome_audio.models.strict import CheckpointError
 
 __all__ = [
     "AST",
+    "CRNN",
     "KWT",
     "MODEL_CLASSES",
     "TEACHERS",
     "VARIANTS",
     "CheckpointError",
     "CheckpointMetadata",
+    "ConvEncoder",
     "KWTAttention",
     "KWTBlock",
     "KWTFrontend",
+    "ProjectionHead",
+    "RelationHead",
     "SpectrogramCNN",
     "TwoLayerCNN",
+    "ViewFusion",
     "from_huggingface",
     "load_checkpoint",
     "load_kwt",

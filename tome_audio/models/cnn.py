@@ -52,7 +52,7 @@ class SpectrogramCNN(nn.Module):
             "drop_rate": drop_rate,
         }  # fmt: skip
         self.net = _timm_network(timm_name, n_classes, drop_rate, pretrained)
-        _keep_channels_last(self)
+        keep_channels_last(self)
 
     @property
     def out_dim(self) -> int:
@@ -66,7 +66,7 @@ class SpectrogramCNN(nn.Module):
         Raises:
             ValueError: The input is not (B, n_frames, n_mels).
         """
-        _check_input(self, x)
+        check_input(self, x)
         return self.net(x.unsqueeze(1).transpose(2, 3))
 
 
@@ -104,7 +104,7 @@ class TwoLayerCNN(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(6 * sides[0] * sides[1], 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, n_classes)
         )
-        _keep_channels_last(self)
+        keep_channels_last(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn spectrograms (B, T frames, F mel bins) into logits (B, n_classes).
@@ -112,16 +112,19 @@ class TwoLayerCNN(nn.Module):
         Raises:
             ValueError: The input is not (B, n_frames, n_mels).
         """
-        _check_input(self, x)
+        check_input(self, x)
         x = x.unsqueeze(1)
         for layer in (self.conv1, self.conv2, self.conv2):
             x = F.max_pool2d(layer(x).relu(), 2)
         return self.head(x.flatten(1))
 
 
-def _keep_channels_last(model: nn.Module) -> None:
-    # So a CPU convolves about twice as fast, and a GPU in half precision too. Weights that are put in the place of the
-    # model's own bring their own format with them.
+def keep_channels_last(model: nn.Module) -> None:
+    """Keep the weights of convolutions channels last, through loading too.
+
+    So a CPU convolves about twice as fast, and a GPU in half precision too.
+    """
+    # Weights that are put in the place of the model's own bring their own format with them.
     _channels_last(model)
     model.register_load_state_dict_post_hook(_channels_last)
 
@@ -136,7 +139,12 @@ def _checked_labels(labels: Sequence[str] | None, n_classes: int) -> tuple[str, 
     return None if labels is None else tuple(labels)
 
 
-def _check_input(model: SpectrogramCNN | TwoLayerCNN, x: torch.Tensor) -> None:
+def check_input(model: nn.Module, x: torch.Tensor) -> None:
+    """Raise where an input is not (B, n_frames, n_mels) of the model.
+
+    Raises:
+        ValueError: Another shape.
+    """
     if x.ndim != 3 or x.shape[1] != model.n_frames or x.shape[2] != model.n_mels:
         raise ValueError(
             f"{type(model).__name__} was given an input of shape {tuple(x.shape)} and expects (batch, "
