@@ -10,7 +10,9 @@ from tome_audio.audio.features import (
     normalise,
     pad_or_cut,
 )
+from tome_audio.audio.log_mel import MelScale, log_mel, standardise
 from tome_audio.audio.reading import AudioError, audio_seconds, is_silent, read_audio
+from tome_audio.audio.segments import segments
 
 __all__ = [
     "AST_STATISTICS",
@@ -18,13 +20,17 @@ __all__ = [
     "AstStatistics",
     "AudioError",
     "Features",
+    "MelScale",
     "ast_features",
     "audio_seconds",
     "is_silent",
     "kaldi_fbank",
+    "log_mel",
     "mel_filters",
     "normalise",
     "pad_or_cut",
     "read_audio",
+    "segments",
+    "standardise",
     "window_and_shift",
 ]
