@@ -13,6 +13,7 @@ from tome_audio.audio.features import (
 from tome_audio.audio.log_mel import MelScale, log_mel, standardise
 from tome_audio.audio.reading import AudioError, audio_seconds, is_silent, read_audio
 from tome_audio.audio.segments import segments
+from tome_audio.audio.views import SpecViews, frequency_masks, time_masks, time_warp
 
 __all__ = [
     "AST_STATISTICS",
@@ -21,8 +22,10 @@ __all__ = [
     "AudioError",
     "Features",
     "MelScale",
+    "SpecViews",
     "ast_features",
     "audio_seconds",
+    "frequency_masks",
     "is_silent",
     "kaldi_fbank",
     "log_mel",
@@ -32,5 +35,7 @@ __all__ = [
     "read_audio",
     "segments",
     "standardise",
+    "time_masks",
+    "time_warp",
     "window_and_shift",
 ]
