@@ -10,7 +10,10 @@ from tome_audio.audio.features import (
     normalise,
     pad_or_cut,
 )
+from tome_audio.audio.log_mel import MelScale, log_mel, standardise
 from tome_audio.audio.reading import AudioError, audio_seconds, is_silent, read_audio
+from tome_audio.audio.segments import segments
+from tome_audio.audio.views import SpecViews, frequency_masks, time_masks, time_warp
 
 __all__ = [
     "AST_STATISTICS",
@@ -18,13 +21,21 @@ __all__ = [
     "AstStatistics",
     "AudioError",
     "Features",
+    "MelScale",
+    "SpecViews",
     "ast_features",
     "audio_seconds",
+    "frequency_masks",
     "is_silent",
     "kaldi_fbank",
+    "log_mel",
     "mel_filters",
     "normalise",
     "pad_or_cut",
     "read_audio",
+    "segments",
+    "standardise",
+    "time_masks",
+    "time_warp",
     "window_and_shift",
 ]

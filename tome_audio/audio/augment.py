@@ -27,7 +27,7 @@ def spec_augment(features: Tensor, generator: torch.Generator, max_freq: int, ma
     Raises:
         ValueError: Features not (B, T, F), or a maximum outside 0 to the size of its axis.
     """
-    _check_3d(features)
+    check_features(features)
     n_samples, n_frames, n_bins = features.shape
     _check_widths(features, max_freq=max_freq, max_time=max_time)
     bands = _spans(n_samples, n_bins, max_freq, generator)[:, None, :]
@@ -41,7 +41,7 @@ def time_roll(features: Tensor, generator: torch.Generator, max_shift: int) -> T
     Raises:
         ValueError: Features not (B, T, F), or a negative `max_shift`.
     """
-    _check_3d(features)
+    check_features(features)
     if max_shift < 0:
         raise ValueError(f"max_shift must not be negative, got {max_shift}")
     return _roll(features, torch.randint(-max_shift, max_shift + 1, (len(features), 1), generator=generator))
@@ -92,7 +92,7 @@ def ast_spec_augment(features: Tensor, generator: torch.Generator, freqm: int, t
     Raises:
         ValueError: Features not (B, T, F), or a number outside 0 to the size of its axis.
     """
-    _check_3d(features)
+    check_features(features)
     _check_widths(features, freqm=freqm, timem=timem)
     draws = torch.rand(len(features), 4, generator=generator)
     bands = _ast_spans(draws[:, :2], features.shape[2], freqm)[:, None, :]
@@ -106,7 +106,7 @@ def ast_noise_and_roll(features: Tensor, generator: torch.Generator) -> Tensor:
     Raises:
         ValueError: Features not (B, T, F).
     """
-    _check_3d(features)
+    check_features(features)
     n_samples = len(features)
     level = _AST_NOISE * torch.rand(n_samples, 1, 1, generator=generator)
     noise = level * torch.rand(features.shape, generator=generator)
@@ -125,17 +125,18 @@ def _spans(n_samples: int, size: int, max_width: int, generator: torch.Generator
     # (B, size), true on one random span per sample.
     width = torch.randint(0, max_width + 1, (n_samples, 1), generator=generator)
     start = (torch.rand(n_samples, 1, generator=generator) * (size - width + 1)).long()
-    return _between(start, start + width, size)
+    return between(start, start + width, size)
 
 
 def _ast_spans(draws: Tensor, size: int, n_widths: int) -> Tensor:
     # Draws (B, 2) in [0, 1). The start depends on the width before it is rounded, as in torchaudio.
     width = draws[:, :1] * n_widths
     start = (draws[:, 1:] * (size - width)).long()
-    return _between(start, start + width.long(), size)
+    return between(start, start + width.long(), size)
 
 
-def _between(start: Tensor, end: Tensor, size: int) -> Tensor:
+def between(start: Tensor, end: Tensor, size: int) -> Tensor:
+    """True from `start` up to and without `end`, both (..., 1), as (..., size)."""
     position = torch.arange(size)
     return (position >= start) & (position < end)
 
@@ -147,6 +148,11 @@ def _check_widths(features: Tensor, **widths: int) -> None:
             raise ValueError(f"{name} must be between 0 and {size} for features of this shape, got {value}")
 
 
-def _check_3d(features: Tensor) -> None:
+def check_features(features: Tensor) -> None:
+    """Refuse features that are not (B, T, F).
+
+    Raises:
+        ValueError: Another number of dimensions.
+    """
     if features.ndim != 3:
         raise ValueError(f"features must be (B, T, F), got shape {tuple(features.shape)}")

@@ -80,7 +80,7 @@ def kaldi_fbank(
     fft_size = 2 ** math.ceil(math.log2(window))
     filters = mel_filters(n_mels, fft_size, sample_rate, low_hz, high_hz)
     dtype = torch.promote_types(waveform.dtype, torch.float32)
-    with _without_autocast(waveform.device):
+    with without_autocast(waveform.device):
         # Contiguous first: the FFT rounds differently per memory layout, which shows in near-empty filters.
         frames = waveform.to(dtype).contiguous().unfold(-1, window, shift)
         power = _power_spectrum(frames, fft_size, preemphasis)
@@ -135,8 +135,8 @@ def _triangles(n_mels: int, fft_size: int, sample_rate: int, low: float, high: f
     return filters
 
 
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    # Autocast would multiply by the filters in half precision; devices such as meta do not know it.
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """A context in which autocast does not multiply by mel filters in half precision; meta has no autocast to stop."""
     if torch.amp.autocast_mode.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()

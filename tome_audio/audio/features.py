@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tome_audio.audio.clip_checks import checked_clips
 from tome_audio.audio.fbank import kaldi_fbank, window_and_shift
 
 
@@ -111,7 +112,7 @@ def ast_features(
     """
     if n_frames < 1:
         raise ValueError(f"n_frames must be at least 1, got {n_frames}")
-    clips = _checked_clips(waveforms)
+    clips = checked_clips(waveforms)
     window, shift = window_and_shift(sample_rate)
     needed = window + (n_frames - 1) * shift
     by_length: dict[int, list[int]] = defaultdict(list)
@@ -191,34 +192,3 @@ def _centred(clip: Tensor, length: int) -> Tensor:
     mean = clip.mean(dtype=torch.promote_types(clip.dtype, torch.float32)).to(clip.dtype)
     head = clip[:length] - mean
     return F.pad(head, (0, length - len(head)))
-
-
-def _checked_clips(waveforms: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    if isinstance(waveforms, Tensor) and waveforms.dim() != 2:
-        raise ValueError(
-            f"a waveform tensor must be (B, T), got shape {tuple(waveforms.shape)}: "
-            "give one clip as [waveform], and mix channels down to mono"
-        )
-    clips = list(waveforms)
-    if not clips:
-        raise ValueError("no waveforms: give at least one clip")
-    first = clips[0]
-    for index, clip in enumerate(clips):
-        if not isinstance(clip, Tensor) or clip.dim() != 1 or len(clip) == 0:
-            got = tuple(clip.shape) if isinstance(clip, Tensor) else type(clip).__name__
-            raise ValueError(f"waveform {index} must be a tensor of shape (T,) with T >= 1, got {got}")
-        if not clip.dtype.is_floating_point:
-            raise ValueError(
-                f"waveform {index} must have a float dtype with full scale at 1, got {clip.dtype}: "
-                "convert it, for 16-bit integers by waveform.float() / 32768"
-            )
-        if (clip.dtype, clip.device) != (first.dtype, first.device):
-            raise ValueError(
-                f"waveform {index} is {clip.dtype} on {clip.device} and waveform 0 is {first.dtype} on "
-                f"{first.device}: bring all clips to one dtype and device"
-            )
-    # One answer for all clips, so that a GPU is waited for once.
-    finite = torch.stack([torch.isfinite(clip).all() for clip in clips]).tolist()
-    if not all(finite):
-        raise ValueError(f"waveform {finite.index(False)} holds NaN or infinite samples: leave that clip out")
-    return clips
