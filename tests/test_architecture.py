@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "data": {"audio"},
     "training": set(),
     "tasks": {"merge", "patch", "losses", "metrics"},
-    "evaluation": {"merge", "patch", "profiling"},
+    "evaluation": {"merge", "patch", "profiling", "metrics", "data"},
     "search": {"merge", "patch", "profiling"},
     "viz": set(),
     "cli": {

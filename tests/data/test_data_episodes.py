@@ -55,7 +55,10 @@ def test_fewer_episodes_are_the_beginning_of_more():
     ("shape", "said"),
     [
         (EpisodeShape(5, 1, 1), "needs 5 classes, but the test part has 4"),
-        (EpisodeShape(2, 3, 3), r"needs 6 clips of every class, but 1 of 4 classes of the test part have fewer: 3 \(5\)"),
+        (
+            EpisodeShape(2, 3, 3),
+            r"needs 6 clips of every class, but 1 of 4 classes of the test part have fewer: 3 \(5\)",
+        ),
     ],
 )
 def test_what_cannot_give_an_episode_is_named(shape, said):

@@ -56,9 +56,7 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "train": {"--resume": _RESUME},
     "fewshot train": {"--resume": _RESUME},
-    "download": {
-        "--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}
-    },
+    "download": {"--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}},
     "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
     "bench-report": {
         "runs": {"nargs": "*", "default": [], "metavar": "RUN.json", "help": "Files of pytest --benchmark-json."},

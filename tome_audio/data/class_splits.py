@@ -57,7 +57,11 @@ def read_class_split(path: str | Path) -> ClassSplit:
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as a class split: {error}") from error
-    names = {"train": "train", "valid" if isinstance(found, dict) and "valid" in found else "val": "valid", "test": "test"}
+    names = {
+        "train": "train",
+        "valid" if isinstance(found, dict) and "valid" in found else "val": "valid",
+        "test": "test",
+    }
     parts = {part: found.get(key) if isinstance(found, dict) else None for key, part in names.items()}
     for key, part in names.items():
         own = parts[part]

@@ -78,9 +78,7 @@ def embed_clips(
     return Embedded(torch.cat(parts), torch.cat(numbers))
 
 
-def _computed(
-    clips: SegmentedClips, own: range, embed: Embed, seen_as: SeenAs | None, batch_size: int
-) -> Embedded:
+def _computed(clips: SegmentedClips, own: range, embed: Embed, seen_as: SeenAs | None, batch_size: int) -> Embedded:
     parts, numbers = [], []
     for batch, of in _batches(clips, own, seen_as, batch_size):
         with torch.inference_mode():

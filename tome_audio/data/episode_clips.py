@@ -93,9 +93,7 @@ class EpisodeClips:
             item[name] = found.unflatten(0, tuple(numbers.shape))
         return item
 
-    def _seen(
-        self, numbers: list[int], chosen: random.Random, has_views: bool, generator: torch.Generator
-    ) -> Tensor:
+    def _seen(self, numbers: list[int], chosen: random.Random, has_views: bool, generator: torch.Generator) -> Tensor:
         # (B, V, T, F), or (B, 1, D) of embedded segments.
         views = self.views
         if has_views and views.of_waveforms is not None:

@@ -13,6 +13,7 @@ from tome_audio.models.checkpoints import (
     save_checkpoint,
 )
 from tome_audio.models.cnn import TEACHERS, SpectrogramCNN, TwoLayerCNN
+from tome_audio.models.few_shot import ENCODERS, FewShotHead, FewShotNetwork
 from tome_audio.models.few_shot_encoders import CRNN, ConvEncoder
 from tome_audio.models.few_shot_heads import ProjectionHead, RelationHead, ViewFusion
 from tome_audio.models.huggingface import from_huggingface, to_huggingface
@@ -25,6 +26,7 @@ from tome_audio.models.strict import CheckpointError
 __all__ = [
     "AST",
     "CRNN",
+    "ENCODERS",
     "KWT",
     "MODEL_CLASSES",
     "TEACHERS",
@@ -32,6 +34,8 @@ __all__ = [
     "CheckpointError",
     "CheckpointMetadata",
     "ConvEncoder",
+    "FewShotHead",
+    "FewShotNetwork",
     "KWTAttention",
     "KWTBlock",
     "KWTFrontend",

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from tome_audio.audio.front_end import FrontEnd
 from tome_audio.cli.loading import Prepare, load_model
 from tome_audio.losses import Distance
-from tome_audio.models import AST, KWT, CheckpointError, FewShotNetwork, SpectrogramCNN, from_huggingface, load_checkpoint
+from tome_audio.models import (
+    AST,
+    KWT,
+    CheckpointError,
+    FewShotNetwork,
+    SpectrogramCNN,
+    from_huggingface,
+    load_checkpoint,
+)
 
 FRONT_END = "front_end"
 

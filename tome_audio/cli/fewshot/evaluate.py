@@ -101,7 +101,9 @@ def evaluate(
     if tested is None:
         raise ValueError(f"{data} has no clip of split {split}: there are {found.manifest.summary()}")
     if known := sorted(set(tested.labels) & set(embedder.labels)):
-        warn(f"{len(known)} of {len(tested.labels)} classes of split {split} are known to the model, such as {known[0]}")
+        warn(
+            f"{len(known)} of {len(tested.labels)} classes of split {split} are known to the model, such as {known[0]}"
+        )
     scorer = _Scorer(embedder, tested, found.part("train"), shape, n_tasks, seed, classifier, ties, batch_size, cache)
     rows, scores = [], []
     with progress() as bars:
@@ -218,7 +220,9 @@ class _Scorer:
             relation = self.embedder.head.relation
             return lambda support, query: relation(query, support.mean(2))
         if mean is not None:
-            return lambda support, query: prototypical_logits(cl2n(query, mean), cl2n(support, mean).mean(2), "euclidean")
+            return lambda support, query: prototypical_logits(
+                cl2n(query, mean), cl2n(support, mean).mean(2), "euclidean"
+            )
         distance: Any = self.classifier
         return lambda support, query: prototypical_logits(query, support.mean(2), distance)
 
