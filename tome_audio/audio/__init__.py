@@ -13,16 +13,22 @@ from tome_audio.audio.features import (
 from tome_audio.audio.log_mel import MelScale, log_mel, standardise
 from tome_audio.audio.reading import AudioError, audio_seconds, is_silent, read_audio
 from tome_audio.audio.segments import segments
+from tome_audio.audio.spectrum_facts import SPECTRUM_FACTS, SpectrumFacts, spectrum_facts
 from tome_audio.audio.views import SpecViews, frequency_masks, time_masks, time_warp
+from tome_audio.audio.waveform_augment import WaveformAugmentation, WaveformViews
 
 __all__ = [
     "AST_STATISTICS",
+    "SPECTRUM_FACTS",
     "AstFeatures",
     "AstStatistics",
     "AudioError",
     "Features",
     "MelScale",
     "SpecViews",
+    "SpectrumFacts",
+    "WaveformAugmentation",
+    "WaveformViews",
     "ast_features",
     "audio_seconds",
     "frequency_masks",
@@ -34,6 +40,7 @@ __all__ = [
     "pad_or_cut",
     "read_audio",
     "segments",
+    "spectrum_facts",
     "standardise",
     "time_masks",
     "time_warp",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class SpecViews:
             ValueError: features that are not (B, T, F), or with too few frames or mel bins for the settings.
         """
         warped = time_warp(features, generator, self.W)
-        drawn = {"n_masks": self.num_mask, "mask_value": self.mask_value, "shared": self.shared}
+        drawn: dict[str, Any] = {"n_masks": self.num_mask, "mask_value": self.mask_value, "shared": self.shared}
         in_time = time_masks(features, generator, self.mask_param, self.p, **drawn)
         in_frequency = frequency_masks(features, generator, self.mask_param, **drawn)
         return torch.stack([features, warped, in_time, in_frequency], dim=1)
