@@ -22,7 +22,7 @@ FRONT = FrontEnd(n_frames=8, n_mels=16)  # a quarter of a second
 def clips(tmp_path, monkeypatch):
     """Seven clips, every third of which is two segments long; three clips to a file."""
     monkeypatch.setattr(embeddings, "SHARD", 3)
-    lengths = [0.5 if i % 3 == 2 else 0.2 for i in range(7)]
+    lengths = [0.4 if i % 3 == 2 else 0.2 for i in range(7)]
     paths = [write_clip(tmp_path / "clips" / f"{i}.wav", length, seed=i) for i, length in enumerate(lengths)]
     entries = tuple(Entry(path.stem, path, ("one",)) for path in paths)
     return SegmentedClips(Manifest(entries, ("one",)), FRONT)
@@ -95,7 +95,7 @@ def test_what_cannot_be_embedded_is_named(clips, tmp_path):
     with pytest.raises(DataError, match=r"embedding of 4 \(.*4.wav\) is not finite"):
         embed_clips(clips, lambda views: views.mean(2) / (views[:, :, 0] != clips.features(4)[0, 0]).float(), {})
     missing = replace(clips.manifest.entries[0], path=tmp_path / "gone.wav")
-    with pytest.raises(AudioError, match="gone.wav"):
+    with pytest.raises(AudioError, match="gone"):
         embed_clips(SegmentedClips(replace(clips.manifest, entries=(missing,)), FRONT), Embedding(), {})
     with pytest.raises(DataError, match="no clip"):
         embed_clips(SegmentedClips(replace(clips.manifest, entries=()), FRONT), Embedding(), {})

@@ -74,12 +74,9 @@ def _network(
 
 
 def _from_elsewhere(encoder: EncoderConfig, args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return arguments and weights of an AST that starts from an official or a Hugging Face one; it sets its own size."""
+    """Return arguments and weights of an AST that starts from an official or a Hugging Face one, in its size."""
     assert encoder.start is not None  # the caller has seen it
-    if Path(encoder.start).suffix == ".pth":
-        source = load_official(encoder.start)
-    else:
-        source = _huggingface(encoder.start)
+    source = load_official(encoder.start) if Path(encoder.start).suffix == ".pth" else _huggingface(encoder.start)
     wanted = {key: value for key, value in args.items() if key in ("n_mels", "n_frames", "drop_path", "pool")}
     if (source.n_frames, source.n_mels) == (wanted["n_frames"], wanted["n_mels"]):
         given = {**source.init_args, **wanted, "n_classes": 0}
