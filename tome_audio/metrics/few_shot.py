@@ -94,7 +94,7 @@ def confusion_counts(truth: Tensor, answer: Tensor, n_classes: int) -> Tensor:
         _check_range(values, n_classes, name)
     if len(truth) == 0:
         return torch.zeros(n_classes, n_classes, dtype=torch.int64)
-    classification = import_extra("torchmetrics.functional.classification", "scoring", "recipes")
+    classification = import_extra("torchmetrics.functional.classification", "few-shot scores", "fewshot")
     counts: Tensor = classification.multiclass_confusion_matrix(answer.cpu(), truth.cpu(), num_classes=n_classes)
     return counts.long()
 
