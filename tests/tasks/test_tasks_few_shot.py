@@ -30,7 +30,7 @@ def loss(task, model, batch):
 
 
 def test_the_loss_is_that_of_a_loop():
-    model, batch = network().eval(), episode()
+    model, batch = network().eval().requires_grad_(False), episode()
     found, logs = loss(FewShot(temperature=2.0), model, batch)
     total = []
     for support, query in zip(batch["support"], batch["query"], strict=True):
@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_a_loop():
 
 
 def test_figures_are_those_of_single_episodes():
-    model, task = network().eval(), FewShot()
+    model, task = network().eval().requires_grad_(False), FewShot()
     whole = task.outputs(model, episode(n_episodes=2))
     for i in range(2):
         one = {name: value[i : i + 1] for name, value in episode(n_episodes=2).items()}

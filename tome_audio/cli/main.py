@@ -32,9 +32,9 @@ _EXAMPLES = {
     "manifest": "tome-audio manifest --data downloads/ESC-50 --corpus.name esc50 --out runs/esc50/data",
     "overlay": "tome-audio overlay --data runs/esc50/data --out runs/overlays --n_train 2000",
     "train": "tome-audio train --config egs/fsdd/conf/small.yaml --data runs/fsdd/data --out runs/fsdd/train --resume",
-    "fewshot train": "tome-audio fewshot train --config egs/fewshot/conf/plain.yaml --data clips/ --classes.split split.json",
+    "fewshot train": "tome-audio fewshot train --config plain.yaml --data clips/ --classes.split split.json",
     "fewshot evaluate": "tome-audio fewshot evaluate --model runs/fewshot/model.safetensors --data clips/ --r 0,2x",
-    "fewshot tune": "tome-audio fewshot tune --config egs/fewshot/conf/plain.yaml --data clips/ --space trainer.lr=1e-4..1e-2",
+    "fewshot tune": "tome-audio fewshot tune --config plain.yaml --data clips/ --space '[trainer.lr=1e-4..1e-2:log]'",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,12 +58,9 @@ def read_class_split(path: str | Path) -> ClassSplit:
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as a class split: {error}") from error
-    names = {
-        "train": "train",
-        "valid" if isinstance(found, dict) and "valid" in found else "val": "valid",
-        "test": "test",
-    }
-    parts = {part: found.get(key) if isinstance(found, dict) else None for key, part in names.items()}
+    given = found if isinstance(found, dict) else {}
+    names = {"train": "train", "valid" if "valid" in given else "val": "valid", "test": "test"}
+    parts: dict[str, Any] = {part: given.get(key) for key, part in names.items()}
     for key, part in names.items():
         own = parts[part]
         if not isinstance(own, list) or not all(isinstance(name, str) for name in own):

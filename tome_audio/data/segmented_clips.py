@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tome_audio.audio import read_audio
-from tome_audio.audio.front_end import FrontEnd
 from tome_audio.data.feature_cache import FeatureCache
 from tome_audio.data.manifest import Manifest
+
+
+class ClipFeatures(Protocol):
+    """A front end: `FrontEnd`, or what a classifier brings."""
+
+    def segments(self, waveform: Tensor) -> Tensor:
+        """Cut a waveform (T,) into segments (S, T')."""
+        ...
+
+    def features(self, waveforms: Tensor | Sequence[Tensor]) -> Tensor:
+        """Turn waveforms (B, T') into features (B, T, F)."""
+        ...
 
 
 class Segments(Protocol):
@@ -33,7 +44,7 @@ class SegmentedClips:
     """
 
     def __init__(
-        self, manifest: Manifest, front_end: FrontEnd, *, in_memory: bool = False, cache: FeatureCache | None = None
+        self, manifest: Manifest, front_end: ClipFeatures, *, in_memory: bool = False, cache: FeatureCache | None = None
     ) -> None:
         self.manifest, self.front_end, self.cache = manifest, front_end, cache
         self._features: dict[int, Tensor] | None = {} if in_memory else None

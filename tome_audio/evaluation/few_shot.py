@@ -81,8 +81,8 @@ def evaluate_tasks(
 ) -> TaskScores:
     """Draw tasks and answer them.
 
-    Of a clip with several segments a random one is learnt from; asked, all of them vote. The tasks depend on the labels,
-    the shape and the seed alone, so that every setting of r answers the same ones.
+    Of a clip with several segments a random one is learnt from; asked, all of them vote. The tasks depend on the
+    labels, the shape and the seed alone, so that every setting of r answers the same ones.
 
     Args:
         clips: Embedded.

@@ -23,10 +23,10 @@ from tome_audio.models.strict import CheckpointError, load_strict
 
 MODEL_CLASSES: dict[str, type[nn.Module]] = {
     "AST": AST,
-    "FewShotNetwork": FewShotNetwork,
     "KWT": KWT,
     "SpectrogramCNN": SpectrogramCNN,
     "TwoLayerCNN": TwoLayerCNN,
+    "FewShotNetwork": FewShotNetwork,
 }
 """Classes that checkpoints can hold. Each keeps its constructor arguments, JSON-able, in `init_args`."""
 
@@ -106,7 +106,7 @@ def save_checkpoint(
     labels = getattr(model, "labels", None) if labels is None else labels
     init_args: Any = model.init_args
     n_classes = init_args.get("n_classes")  # a few-shot network has none, and labels are what it was trained on
-    if None not in (labels, n_classes) and len(labels) != n_classes:
+    if labels is not None and n_classes is not None and len(labels) != n_classes:
         raise ValueError(f"{len(labels)} labels given for a model of {n_classes} classes; give one per class")
     if features is not None and set(features) != _FEATURE_KEYS:
         raise ValueError(f"features must hold mean, std and n_frames, got {sorted(features)}")

@@ -15,7 +15,7 @@ from tome_audio.models.few_shot_encoders import CRNN, ConvEncoder
 from tome_audio.models.few_shot_heads import ProjectionHead, RelationHead, ViewFusion
 
 ENCODERS: Mapping[str, Any] = {"ast": AST, "cnn": ConvEncoder, "crnn": CRNN, "timm": SpectrogramCNN}
-"""By the name that configs use. Each maps spectrograms (B, T, F) to embeddings (B, D); of AST and timm n_classes is 0."""
+"""By the name that configs use: each maps spectrograms (B, T, F) to embeddings (B, D), AST and timm with 0 classes."""
 
 
 class FewShotHead(nn.Module):

@@ -6,14 +6,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tome_audio.audio import read_audio
 from tome_audio.audio.front_end import FrontEnd, measured
+from tome_audio.audio.spectrum_facts import spectrum_facts
 from tome_audio.audio.views import SpecViews
-from tome_audio.audio.waveform_augment import WaveformAugmentation, WaveformViews, spectrum_facts
+from tome_audio.audio.waveform_augment import WaveformAugmentation, WaveformViews
 from tome_audio.cli.corpora import CorpusConfig, corpus_manifest
 from tome_audio.cli.fewshot.config import AudioConfig, ClassesConfig, EpisodesConfig, ViewsConfig
 from tome_audio.cli.output import console, progress, warn
@@ -155,14 +157,14 @@ def make_views(views: ViewsConfig, train: Manifest | None, *, testing: bool, see
         )  # fmt: skip
         return Views(of_features=made, support=on[0], query=on[1])
     if views.kind == "waveform":
-        changes = {"reversal": views.reversal, "stretch": views.stretch}
+        changes: dict[str, Any] = {"reversal": views.reversal, "stretch": views.stretch}
         if views.data is not None:
-            options = WaveformAugmentation.for_data(views.data, **changes)
+            options = WaveformAugmentation.for_dataset(views.data, **changes)
         elif train is None:
             raise ValueError("say whose spectrum bounds the augmentation with views.data, or bring training clips")
         else:
             options = WaveformAugmentation(spectrum_facts(_sample(train, _FOR_SPECTRUM, seed)), **changes)
-        return Views(of_waveforms=WaveformViews(options, views.aug_num), support=on[0], query=on[1])
+        return Views(of_waveforms=WaveformViews(options, views.n_views), support=on[0], query=on[1])
     return Views(support=False, query=False)
 
 

@@ -118,7 +118,7 @@ def headless(model: nn.Module) -> nn.Module:
         return made.eval()
     if isinstance(model, KWT):
         made = copy.deepcopy(model)
-        made.head = nn.Identity()
+        made.head = nn.Identity()  # type: ignore[assignment]
         return made.eval()
     if type(model).__name__ == "ASTForAudioClassification":
         return headless(from_huggingface(model))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +27,9 @@ from tome_audio.data.manifest import Manifest
 from tome_audio.data.segmented_clips import SegmentedClips
 from tome_audio.evaluation.few_shot import Compare, EmbeddedClips, TaskScores, evaluate_tasks
 from tome_audio.losses import cl2n, prototypical_logits
+from tome_audio.merge import Rate
 from tome_audio.metrics.few_shot import Ties
-from tome_audio.patch import apply_patch, describe, trace
+from tome_audio.patch import apply_patch, describe, set_r, trace
 from tome_audio.patch.config import Metric
 from tome_audio.profiling import environment, interleaved, ratio
 
@@ -105,21 +106,7 @@ def evaluate(
             f"{len(known)} of {len(tested.labels)} classes of split {split} are known to the model, such as {known[0]}"
         )
     scorer = _Scorer(embedder, tested, found.part("train"), shape, n_tasks, seed, classifier, ties, batch_size, cache)
-    rows, scores = [], []
-    with progress() as bars:
-        for rate in rates or [None]:
-            label = UNPATCHED if rate is None else rate_name(rate)
-            task = bars.add_task(f"r = {label}", total=len(tested) + n_tasks)
-            network = copy.deepcopy(embedder.model)
-            row: dict[str, Any] = {"r": label}
-            if rate is not None:
-                apply_patch(network, metric=metric).r = rate  # type: ignore[union-attr]
-                row |= _cost(embedder, network, scorer.episode)
-            score = scorer.score(network, {"r": label, "metric": metric}, partial(_advance, bars, task))
-            summary = score.summary
-            row |= {"accuracy": 100 * summary.mean, "interval": 100 * summary.half_width}
-            rows.append({**row, "n_tasks": n_tasks, "n_clips": len(tested)})
-            scores.append(score)
+    rows, scores = _score_all(scorer, rates, metric)
     options = {
         "model": model, "data": data, "r": r, "split": split, "episodes": str(shape), "n_tasks": n_tasks, "seed": seed,
         "classifier": scorer.classifier, "ties": ties, "metric": metric, "classes": list(tested.labels),
@@ -129,6 +116,27 @@ def evaluate(
     console().print(_table(rows, f"{n_tasks} tasks, {shape}, {len(tested.labels)} classes with {len(tested)} clips"))
     console().print(f"written: {folder}/evaluate.csv, confusion.csv, evaluate.json")
     return 1 if found.n_skipped else 0
+
+
+def _score_all(scorer: _Scorer, rates: Sequence[Rate], metric: Metric) -> tuple[list[dict[str, Any]], list[TaskScores]]:
+    """Score every setting of r, or the model as it is where there are none."""
+    rows, scores = [], []
+    n_clips = len(scorer.tested)
+    with progress() as bars:
+        for rate in (*rates,) or (None,):
+            label = UNPATCHED if rate is None else rate_name(rate)
+            task = bars.add_task(f"r = {label}", total=n_clips + scorer.n_tasks)
+            network = copy.deepcopy(scorer.embedder.model)
+            row: dict[str, Any] = {"r": label}
+            if rate is not None:
+                set_r(apply_patch(network, metric=metric), rate)
+                row |= _cost(scorer.embedder, network, scorer.episode)
+            score = scorer.score(network, {"r": label, "metric": metric}, partial(_advance, bars, task))
+            summary = score.summary
+            row |= {"accuracy": 100 * summary.mean, "interval": 100 * summary.half_width}
+            rows.append({**row, "n_tasks": scorer.n_tasks, "n_clips": n_clips})
+            scores.append(score)
+    return rows, scores
 
 
 class _Scorer:
@@ -220,9 +228,7 @@ class _Scorer:
             relation = self.embedder.head.relation
             return lambda support, query: relation(query, support.mean(2))
         if mean is not None:
-            return lambda support, query: prototypical_logits(
-                cl2n(query, mean), cl2n(support, mean).mean(2), "euclidean"
-            )
+            return lambda support, query: prototypical_logits(cl2n(query, mean), cl2n(support, mean).mean(2), "squared")
         distance: Any = self.classifier
         return lambda support, query: prototypical_logits(query, support.mean(2), distance)
 

@@ -1,4 +1,4 @@
-"""`tome-audio fewshot tune`: settings found by Optuna on the validation classes; the test classes are never looked at."""
+"""`tome-audio fewshot tune`: settings found by Optuna on validation classes; those of the test are never read."""
 
 from __future__ import annotations
 
