@@ -1,16 +1,16 @@
 # What the recipes of corpora share: their options, stage 0, and stages 2 to 5. run.sh sources it when it has set
 #   here       its folder
 #   corpus     as `tome-audio download --corpus` takes it
-#   fetched    folder that the download holds the corpus in; '' for the download itself
 #   config, r  defaults of --config and --r
-#   own        name of its own option, with its default in the variable of that name (held-out: held_out)
-#   smoke_own  what --smoke sets that option to
+#   own        names of its own options, with defaults in the variables of these names (held-out: held_out); the first
+#              goes into the names of folders
+#   smoke_own  what --smoke sets them to: labels=12
 # Then data, out and the other options are set too, and "$@" is what followed --.
 data='' out=runs/$corpus stage=0 stop_stage=5 teacher='' seed=0 train_r='' online='' smoke=''
 results=$here/RESULTS.md called="run.sh $*"
 
 usage() {
-  echo "usage: run.sh [--data DIR] [--out DIR] [--$own X] [--config NAME] [--teacher NAME] [--seed N] [--r LIST]" >&2
+  echo "usage: run.sh [--data DIR] [--out DIR]$(printf ' [--%s X]' $own) [--config NAME] [--teacher NAME] [--seed N] [--r LIST]" >&2
   echo "              [--train-r R] [--online] [--stage N] [--stop-stage N] [--smoke] [-- OPTIONS OF tome-audio train]   (stages 0 to 5)" >&2
   exit 2
 }
@@ -35,7 +35,6 @@ while [ $# -gt 0 ]; do
   case $1 in
     --data) data=$2 ;;
     --out) out=$2 ;;
-    "--$own") printf -v "${own//-/_}" %s "$2" ;;
     --config) config=$2 ;;
     --teacher) teacher=$2 ;;
     --seed) seed=$2 ;;
@@ -43,19 +42,26 @@ while [ $# -gt 0 ]; do
     --train-r) train_r=$2 ;;
     --stage) stage=$2 ;;
     --stop-stage) stop_stage=$2 ;;
-    *) usage ;;
+    *)
+      name=${1#--}
+      case " $own " in *" $name "*) printf -v "${name//-/_}" %s "$2" ;; *) usage ;; esac ;;
   esac
   shift 2
 done
 
 if [ -n "$smoke" ]; then   # generated clips laid out like the corpus, tiny models
   config=smoke r=0,2x results=$out/RESULTS.md
-  printf -v "${own//-/_}" %s "$smoke_own"
+  for pair in $smoke_own; do printf -v "${pair%%=*}" %s "${pair#*=}"; done
   run_stage 0 tome-audio download --corpus "$corpus" --data "$out/download" --imitation
   data=$out/download/$corpus-imitation
 elif [ -z "$data" ]; then
   run_stage 0 tome-audio download --corpus "$corpus" --data "$out/download"
-  data=$out/download${fetched:+/$fetched}
+  case $corpus in   # the folder that the download holds the corpus in
+    speechcommands) data=$out/download/speech_commands_v0.02 ;;
+    esc50) data=$out/download/ESC-50 ;;
+    audioset) data=$out/download ;;
+    *) data=$out/download/$corpus ;;
+  esac
 fi
 case $config in smoke) teacher=smoke_teacher ;; small*) teacher=${teacher:-teacher_small} ;; esac
 teacher=${teacher:-teacher}
@@ -83,5 +89,5 @@ train_and_score() {
   run_stage 3 tome-audio train --config "$here/conf/$config.yaml" --data "$clips" --out "$run" --resume \
     --trainer.seed "$seed" "${cached[@]}" "${distill[@]}" "${merged[@]}" "$@"
   run_stage 4 tome-audio evaluate --model "$run/model.safetensors" --data "$clips" --r "$r" --out "$run/evaluate"
-  run_stage 5 tome-audio results "$run/evaluate" --append "$results" --title "$config, $own ${value#"$own"}$trained, seed $seed" --command "$called"
+  run_stage 5 tome-audio results "$run/evaluate" --append "$results" --title "$config, ${own%% *} ${value#"${own%% *}"}$trained, seed $seed" --command "$called"
 }

@@ -2,8 +2,8 @@
 # AudioSet. Stages: 0 download, 1 manifest, 2 teacher and its logits, 3 train, 4 evaluate over r, 5 append to RESULTS.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-corpus=audioset fetched='' config=ast_kd r='0,16,40,64,2x,3x'
-own=train train=balanced smoke_own=balanced
+corpus=audioset config=ast_kd r='0,16,40,64,2x,3x'
+own=train train=balanced smoke_own=train=balanced
 source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
 clips=$out/data-$train

@@ -2,8 +2,8 @@
 # ESC-50. Stages: 0 download, 1 manifest, 2 teacher and its logits, 3 train, 4 evaluate over r, 5 append to RESULTS.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-corpus=esc50 fetched=ESC-50 config=ast_kd r='0,16,32,48,2x,3x'
-own=fold fold=1 smoke_own=1
+corpus=esc50 config=ast_kd r='0,16,32,48,2x,3x'
+own=fold fold=1 smoke_own=fold=1
 source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
 clips=$out/data-$fold

@@ -2,8 +2,8 @@
 # Free Spoken Digit Dataset. Stages: 0 download, 1 manifest, 2 teacher and its logits, 3 train, 4 evaluate over r, 5 append to RESULTS.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-corpus=fsdd fetched=fsdd config=small_kd r='0,2x,3x'
-own=held-out held_out=upstream smoke_own=upstream
+corpus=fsdd config=small_kd r='0,2x,3x'
+own=held-out held_out=upstream smoke_own=held_out=upstream
 source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
 clips=$out/data-$held_out

@@ -10,6 +10,7 @@ from typing import Literal
 from rich.progress import Progress
 
 from tome_audio.cli.output import console, progress
+from tome_audio.data.class_splits import apply_class_split, keep_classes, read_class_split
 from tome_audio.data.clips import Clip, find_clips
 from tome_audio.data.corpora.audioset import download_audioset, prepare_audioset
 from tome_audio.data.corpora.esc50 import download_esc50, prepare_esc50
@@ -17,7 +18,7 @@ from tome_audio.data.corpora.fsdd import download_fsdd, prepare_fsdd
 from tome_audio.data.corpora.imitations import imitate
 from tome_audio.data.corpora.speech_commands import download_speech_commands, prepare_speech_commands
 from tome_audio.data.download import DownloadError
-from tome_audio.data.manifest import Manifest, find_manifest
+from tome_audio.data.manifest import Manifest, find_manifest, joined
 from tome_audio.data.manifest_files import (
     LABELS_NAME,
     MANIFEST_NAME,
@@ -87,7 +88,14 @@ def download(corpus: Corpus, data: str, version: str = "v0.02", imitation: bool 
     return 0
 
 
-def manifest(data: str, out: str, corpus: CorpusConfig | None = None) -> int:
+def manifest(
+    data: str,
+    out: str,
+    corpus: CorpusConfig | None = None,
+    add: list[str] | None = None,
+    classes: str | None = None,
+    part: Literal["train", "valid", "test"] | None = None,
+) -> int:
     """Write the clips of a corpus, with labels and splits, as manifest.csv and labels.csv into a folder.
 
     That folder is what --data of train, teacher-logits and evaluate takes.
@@ -96,8 +104,19 @@ def manifest(data: str, out: str, corpus: CorpusConfig | None = None) -> int:
         data: Folder of the corpus, or of labelled clips in any layout that is known.
         out: Folder for the two tables; made if need be.
         corpus: Which clips.
+        add: More folders of labelled clips, such as [words30/, digits/], whose clips come behind; classes of one name
+            are one class.
+        classes: JSON file with lists of classes under train, val and test: a class gives its clips to one split.
+        part: Of --classes: keep the classes of this part alone, with the splits that the data itself has.
     """
     found = corpus_manifest(corpus or CorpusConfig(), data)
+    for folder in add or ():
+        found = joined(found, find_manifest(Path(folder), seed=(corpus or CorpusConfig()).seed), folder)
+    if part is not None and classes is None:
+        raise ValueError("--part is a part of --classes: give both")
+    if classes is not None:
+        split = read_class_split(classes)
+        found = apply_class_split(found, split) if part is None else keep_classes(found, getattr(split, part))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest_folder(found, folder)

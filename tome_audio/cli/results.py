@@ -13,6 +13,7 @@ from tome_audio.cli.output import console, write_whole
 
 _COLUMNS = {
     "accuracy": "accuracy %",
+    "interval": "95 % interval ±",
     "macro_precision": "macro precision %",
     "macro_recall": "macro recall %",
     "macro_f1": "macro F1 %",
@@ -89,12 +90,21 @@ def _text(groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str, command
     counts = sorted({len(runs) for runs in groups.values()})
     over = " or ".join(map(str, counts))
     spread = f", mean ± standard deviation over {over} runs" if counts[-1] > 1 else ""
-    facts = [f"{clips} clips of split {splits}{spread}."]
+    facts = [f"{_tasks(everything)}{clips} clips of split {splits}{spread}."]
     if command:
         facts.append(f"`{command}`.")
     places = {tuple(_where(run["environment"])) for run in everything}
     facts += ["Commit {}, torch {}, {}.".format(*place) for place in sorted(places)]
     return "\n".join([f"## {title}", "", " ".join(facts), "", *lines])
+
+
+def _tasks(runs: Sequence[Mapping[str, Any]]) -> str:
+    # Of `tome-audio fewshot evaluate`.
+    options = [run["options"] for run in runs]
+    if not any("n_tasks" in own for own in options):
+        return ""
+    asked = sorted({f"{own['n_tasks']} tasks, {own['episodes']}, classifier {own['classifier']}" for own in options})
+    return f"{' or '.join(asked)}, on "
 
 
 def _where(environment: Mapping[str, Any]) -> tuple[str, str, str]:

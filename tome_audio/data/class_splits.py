@@ -91,19 +91,31 @@ def apply_class_split(manifest: Manifest, split: ClassSplit) -> Manifest:
         DataError: A class of the split has no clip, or a clip has several labels.
     """
     part_of = {name: part for part in _PARTS for name in getattr(split, part)}
+    kept = keep_classes(manifest, tuple(part_of))
+    return replace(kept, entries=tuple(replace(entry, split=part_of[entry.labels[0]]) for entry in kept.entries))
+
+
+def keep_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
+    """Return the clips of these classes, in the splits they are in; the classes keep the manifest's order.
+
+    Raises:
+        DataError: A class has no clip, or a clip has several labels.
+    """
+    wanted = set(classes)
     there = {label for entry in manifest.entries for label in entry.labels}
-    if lacking := [name for name in part_of if name not in there]:
+    if lacking := [name for name in classes if name not in there]:
         known = ", ".join(sorted(there)[:_NAMED])
         raise DataError(
             f"{len(lacking)} classes of the split have no clip, such as {', '.join(lacking[:_NAMED])}: the data has "
             f"{len(there)} classes, such as {known}. Use the split of this data set, or spell its classes alike"
         )
-    entries = []
     for entry in manifest.entries:
         if len(entry.labels) != 1:
             raise DataError(f"{entry.id} has {len(entry.labels)} labels: an episode needs clips of one class each")
-        if (part := part_of.get(entry.labels[0])) is not None:
-            entries.append(replace(entry, split=part))
-    kept = [i for i, label in enumerate(manifest.labels) if label in part_of]
-    names = tuple(manifest.names[i] for i in kept)
-    return replace(manifest, entries=tuple(entries), labels=tuple(manifest.labels[i] for i in kept), names=names)
+    order = [i for i, label in enumerate(manifest.labels) if label in wanted]
+    return replace(
+        manifest,
+        entries=tuple(entry for entry in manifest.entries if entry.labels[0] in wanted),
+        labels=tuple(manifest.labels[i] for i in order),
+        names=tuple(manifest.names[i] for i in order),
+    )

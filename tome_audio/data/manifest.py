@@ -167,5 +167,25 @@ def find_manifest(folder: str | Path, seed: int = 0, test_part: float = 0.2) -> 
     return manifest_of_clips(find_clips(folder, seed, test_part), folder)
 
 
+def joined(first: Manifest, second: Manifest, name: str) -> Manifest:
+    """Return the clips of both; classes of one name are one class, new ones come behind.
+
+    Args:
+        first: Whose ids stay.
+        second: Whose ids get `name` and a stroke in front where the first has them already.
+        name: Of the second.
+    """
+    taken = {entry.id for entry in first.entries}
+    entries = tuple(replace(e, id=f"{name}/{e.id}") if e.id in taken else e for e in second.entries)
+    new = [
+        (label, shown) for label, shown in zip(second.labels, second.names, strict=True) if label not in first.labels
+    ]
+    return Manifest(
+        (*first.entries, *entries),
+        (*first.labels, *(label for label, _ in new)),
+        (*first.names, *(shown for _, shown in new)),
+    )
+
+
 def _repeated(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)

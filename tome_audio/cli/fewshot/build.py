@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tome_audio.cli.fewshot.config import AudioConfig, ContrastiveConfig, EncoderConfig, HeadConfig
+from tome_audio.cli.fewshot.embedders import FRONT_END
 from tome_audio.cli.rates import parse_rate
 from tome_audio.cli.train_build import train_rate
 from tome_audio.cli.train_config import MergingConfig
@@ -29,7 +31,7 @@ from tome_audio.tasks import FewShot, MergedTask
 def build_network(
     encoder: EncoderConfig, head: HeadConfig, audio: AudioConfig, n_views: int, classes: tuple[str, ...]
 ) -> FewShotNetwork:
-    """Build encoder and head, with the weights the encoder starts from.
+    """Build encoder and head, with the weights the encoder starts from; a head without projection has none.
 
     Raises:
         ValueError: Sizes or options that do not fit together.
@@ -118,6 +120,21 @@ def _start_from(network: FewShotNetwork, path: str) -> None:
     network.encoder.load_state_dict({name: given[name] for name in own})
     if isinstance(source, FewShotNetwork) and source.init_args["head_args"] == network.init_args["head_args"]:
         network.head.load_state_dict(source.head.state_dict())
+
+
+def with_statistics_of(start: str | None, audio: AudioConfig) -> AudioConfig:
+    """Return options with the mean and std that the encoder to start from was trained with, where none are given.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+    """
+    if start is None or audio.mean is not None or not start.endswith(".safetensors"):
+        return audio
+    _, metadata = load_checkpoint(start)
+    found = metadata.extra.get(FRONT_END) or metadata.features
+    if found is None or found.get("kind", "fbank") != audio.front_end:
+        return audio
+    return replace(audio, mean=found["mean"], std=found["std"])
 
 
 def build_task(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from tome_audio.audio.front_end import FrontEnd
 from tome_audio.cli.corpora import CorpusConfig
-from tome_audio.cli.fewshot.build import build_network, build_task
+from tome_audio.cli.fewshot.build import build_network, build_task, with_statistics_of
 from tome_audio.cli.fewshot.config import (
     AudioConfig,
     ClassesConfig,
@@ -114,8 +114,11 @@ def train(
     learnt = found.part("train")
     if learnt is None:
         raise ValueError(f"{data} has no clip to train on: there are {found.manifest.summary()}")
+    audio = with_statistics_of(encoder.start, audio)
     front_end = find_front_end(audio, learnt, trainer.seed)
     torch.manual_seed(trainer.seed)
+    if contrastive.kind == "none":  # what nothing reads would not be trained
+        head = replace(head, projection=None)
     network = build_network(encoder, head, audio, views.n_views, learnt.labels)
     task = build_task(head, contrastive, merge, network, trainer.seed)
     trained: nn.Module = network
