@@ -110,8 +110,8 @@ def manifest(
         part: Of --classes: keep the classes of this part alone, with the splits that the data itself has.
     """
     found = corpus_manifest(corpus or CorpusConfig(), data)
-    for folder in add or ():
-        found = joined(found, find_manifest(Path(folder), seed=(corpus or CorpusConfig()).seed), folder)
+    for more in add or ():
+        found = joined(found, find_manifest(more, seed=(corpus or CorpusConfig()).seed), Path(more).name)
     if part is not None and classes is None:
         raise ValueError("--part is a part of --classes: give both")
     if classes is not None:
