@@ -16,7 +16,7 @@ _N_BLOCKS = 4
 class ConvEncoder(nn.Module):
     """Spectrograms (B, T frames, F mel bins) to embeddings (B, out_dim) by four convolutions and a linear layer.
 
-    A block is a 3x3 convolution, batch norm, ReLU and max pooling; what is left of the picture is flattened, then
+    A block is a 3x3 convolution, batch norm, max pooling and ReLU; what is left of the picture is flattened, then
     dropout, batch norm and a linear layer. 116,224 parameters with the default settings.
 
     Args:
@@ -142,7 +142,9 @@ def _blocks(width: int, pool: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for n_in in (1, *[width] * (_N_BLOCKS - 1)):
         convolution = nn.Conv2d(n_in, width, 3, padding=1)
-        layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d((pool[1], pool[0]))]
+        # The largest of what ReLU leaves is what ReLU leaves of the largest: pooled first, it has a ninth to do, and on a
+        # CPU it would take a third of the time.
+        layers += [convolution, nn.BatchNorm2d(width), nn.MaxPool2d((pool[1], pool[0])), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
