@@ -142,8 +142,8 @@ def _blocks(width: int, pool: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for n_in in (1, *[width] * (_N_BLOCKS - 1)):
         convolution = nn.Conv2d(n_in, width, 3, padding=1)
-        # The largest of what ReLU leaves is what ReLU leaves of the largest: pooled first, it has a ninth to do, and on a
-        # CPU it would take a third of the time.
+        # The largest of what ReLU leaves is what ReLU leaves of the largest: pooled first, it has a ninth to do, where
+        # on a CPU it would take a third of the time.
         layers += [convolution, nn.BatchNorm2d(width), nn.MaxPool2d((pool[1], pool[0])), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
