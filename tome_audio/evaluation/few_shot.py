@@ -13,6 +13,7 @@ from tome_audio.metrics.few_shot import MeanInterval, Ties, majority_vote, mean_
 
 Compare = Callable[[Tensor, Tensor], Tensor]
 """Clips to learn from (E, N, k, D) and queries (E, Q, D) to scores (E, Q, N): larger is nearer."""
+FIRST_VIEW = slice(0, 1)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def evaluate_tasks(
     *,
     n_tasks: int,
     seed: int = 0,
-    support_views: bool = False,
+    support_views: slice = FIRST_VIEW,
     ties: Ties = "first",
     on_tasks: Callable[[int], None] | None = None,
 ) -> TaskScores:
@@ -90,7 +91,7 @@ def evaluate_tasks(
         compare: Scores queries against clips to learn from.
         n_tasks: How many.
         seed: Of the tasks.
-        support_views: Learn from all views of a clip, not from the clip alone.
+        support_views: Which views of a clip are learnt from: slice(None) takes all of them. Asked is the first.
         ties: Who wins where segments vote for several classes alike; see `majority_vote`.
         on_tasks: Called with the number of tasks done.
 
@@ -108,7 +109,7 @@ def evaluate_tasks(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + chunk + 500_009)
         chosen = (torch.rand(drawn.support.shape, generator=generator) * counts[drawn.support]).long()
         support = clips.values[first[drawn.support] + chosen]  # (E, N, k, V, D)
-        learnt = support.flatten(2, 3) if support_views else support[..., 0, :]
+        learnt = support[..., support_views, :].flatten(2, 3)
         asked = drawn.query.flatten(1)  # (E, Q)
         if most == 1:
             answer = compare(learnt, clips.values[first[asked], 0]).argmax(-1)

@@ -41,6 +41,9 @@ class EpisodesConfig:
         valid_n_way: Of those; none takes n_way.
         valid_k_shot: Of those; none takes k_shot.
         valid_n_query: Of those; none takes n_query.
+
+    Raises:
+        ValueError: No episodes to train on, or fewer than none to validate on.
     """
 
     n_way: int = 5
@@ -51,6 +54,11 @@ class EpisodesConfig:
     valid_n_way: int | None = None
     valid_k_shot: int | None = None
     valid_n_query: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("per_epoch", 1), ("valid", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"episodes.{name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

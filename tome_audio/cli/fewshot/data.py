@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tome_audio.audio import read_audio
 from tome_audio.audio.front_end import FrontEnd, measured
-from tome_audio.audio.spectrum_facts import spectrum_facts
+from tome_audio.audio.spectrum_facts import SPECTRUM_FACTS, SpectrumFacts, spectrum_facts
 from tome_audio.audio.views import SpecViews
 from tome_audio.audio.waveform_augment import WaveformAugmentation, WaveformViews
 from tome_audio.cli.corpora import CorpusConfig, corpus_manifest
@@ -28,7 +27,6 @@ from tome_audio.data.feature_cache import FeatureCache
 from tome_audio.data.manifest import Manifest
 from tome_audio.data.manifest_check import check_manifest
 from tome_audio.data.segmented_clips import EmbeddedSegments, SegmentedClips
-from tome_audio.training.batches import TrainingData
 
 _NAMED = 50
 _FOR_STATISTICS = 1000
@@ -62,13 +60,15 @@ def find_clips(
         classes: Which classes belong to which part.
         audio: How clips are read.
         report: CSV of the clips that cannot be used; written where there are any.
-        parts: train, valid, test.
+        parts: train, valid, test; there must be clips of the first.
 
     Raises:
-        DataError: There is nothing of a part, or clips cannot be used and are not to be skipped.
+        DataError: There is nothing of the first part, or clips cannot be used and are not to be skipped.
     """
     found = split_classes(corpus_manifest(corpus, data), classes)
     kept = tuple(entry for entry in found.entries if entry.split in parts)
+    if not any(entry.split == parts[0] for entry in kept):
+        raise DataError(f"{data} has no clip of split {parts[0]}: there are {found.summary()}")
     for entry in kept:
         if len(entry.labels) != 1:
             raise DataError(f"{entry.id} has {len(entry.labels)} labels: an episode needs clips of one class each")
@@ -142,11 +142,24 @@ def segmented(manifest: Manifest, front_end: FrontEnd, audio: AudioConfig) -> Se
     return SegmentedClips(manifest, front_end, in_memory=audio.in_memory, cache=cache)
 
 
-def make_views(views: ViewsConfig, train: Manifest | None, *, testing: bool, seed: int = 0) -> Views:
-    """Return which views clips have, in training or in validation and test.
+def find_spectrum(views: ViewsConfig, train: Manifest, seed: int) -> SpectrumFacts | None:
+    """Return the spectrum that bounds the augmentation of waveforms: that of views.data, or measured on training clips.
+
+    None where no waveform is augmented.
 
     Raises:
-        ValueError: Options out of range, or bounds to be measured without training clips.
+        ValueError: The clips are silent.
+    """
+    if views.kind != "waveform":
+        return None
+    return spectrum_facts(_sample(train, _FOR_SPECTRUM, seed)) if views.data is None else SPECTRUM_FACTS[views.data]
+
+
+def make_views(views: ViewsConfig, spectrum: SpectrumFacts | None, *, testing: bool) -> Views:
+    """Return which views clips have, in training or in validation and test; `spectrum` is that of `find_spectrum`.
+
+    Raises:
+        ValueError: Options out of range.
         ImportError: audiomentations is absent and waveforms are to be augmented.
     """
     on = (views.test_support, views.test_query) if testing else (views.train_support, views.train_query)
@@ -156,14 +169,8 @@ def make_views(views: ViewsConfig, train: Manifest | None, *, testing: bool, see
             mask_value=views.mask_value, shared=views.shared,
         )  # fmt: skip
         return Views(of_features=made, support=on[0], query=on[1])
-    if views.kind == "waveform":
-        changes: dict[str, Any] = {"reversal": views.reversal, "stretch": views.stretch}
-        if views.data is not None:
-            options = WaveformAugmentation.for_dataset(views.data, **changes)
-        elif train is None:
-            raise ValueError("say whose spectrum bounds the augmentation with views.data, or bring training clips")
-        else:
-            options = WaveformAugmentation(spectrum_facts(_sample(train, _FOR_SPECTRUM, seed)), **changes)
+    if spectrum is not None:
+        options = WaveformAugmentation(spectrum, reversal=views.reversal, stretch=views.stretch)
         return Views(of_waveforms=WaveformViews(options, views.n_views), support=on[0], query=on[1])
     return Views(support=False, query=False)
 
@@ -175,26 +182,36 @@ def shapes(episodes: EpisodesConfig) -> tuple[EpisodeShape, EpisodeShape]:
         ValueError: A number out of range.
     """
     train = EpisodeShape(episodes.n_way, episodes.k_shot, episodes.n_query)
-    chosen = {
-        name: getattr(episodes, f"valid_{name}") or getattr(train, name) for name in ("n_way", "k_shot", "n_query")
-    }
-    return train, EpisodeShape(**chosen)
+    given = {name: getattr(episodes, f"valid_{name}") for name in ("n_way", "k_shot", "n_query")}
+    return train, replace(train, **{name: value for name, value in given.items() if value is not None})
+
+
+def check_episodes(found: UsableClips, episodes: EpisodesConfig) -> None:
+    """Refuse clips that cannot give the episodes, before anything is computed of them.
+
+    Raises:
+        DataError: There are too few classes, or a class has too few clips; the part is named.
+        ValueError: A number out of range.
+    """
+    names = ("train", "training part"), ("valid", "validation part")
+    for (name, what), shape in zip(names, shapes(episodes), strict=True):
+        own = found.part(name)
+        if own is not None and (name == "train" or episodes.valid):
+            class_members(own).check(shape, what)
+
+
+def class_members(manifest: Manifest) -> ClassMembers:
+    """Return the clips of every class of a part."""
+    return ClassMembers([entry.labels[0] for entry in manifest.entries])
 
 
 def make_episodes(
-    clips: SegmentedClips | EmbeddedSegments, manifest: Manifest, what: str, shape: EpisodeShape, n_episodes: int,
-    seed: int, views: Views,
+    clips: SegmentedClips | EmbeddedSegments, manifest: Manifest, shape: EpisodeShape, n_episodes: int, seed: int,
+    views: Views,
 ) -> EpisodeClips:  # fmt: skip
     """Return episodes of a part of the data.
 
     Raises:
-        DataError: There are too few classes, or a class has too few clips; the part is named.
+        DataError: There are too few classes, or a class has too few clips.
     """
-    members = ClassMembers([entry.labels[0] for entry in manifest.entries])
-    members.check(shape, what)
-    return EpisodeClips(clips, members, shape, n_episodes, seed=seed, views=views)
-
-
-def training_data(train: EpisodeClips, valid: EpisodeClips | None) -> TrainingData:
-    """Return what the trainer trains on and scores."""
-    return TrainingData(train, valid)
+    return EpisodeClips(clips, class_members(manifest), shape, n_episodes, seed=seed, views=views)

@@ -55,6 +55,7 @@ class Embedder:
         distance: What it was trained with.
         temperature: What it was trained with.
         views: Options of the views it was trained with.
+        spectrum: Of the clips it was trained on, where their waveforms were augmented.
         labels: The classes it was trained on; empty where nobody knows.
     """
 
@@ -65,6 +66,7 @@ class Embedder:
     distance: Distance = "squared"
     temperature: float = 1.0
     views: dict[str, Any] | None = None
+    spectrum: dict[str, float] | None = None
     labels: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def load_embedder(name: str) -> Embedder:
             extra = metadata.extra
             return Embedder(
                 name, model.encoder, FrontEnd(**extra[FRONT_END]), model.head, extra.get("distance", "squared"),
-                extra.get("temperature", 1.0), extra.get("views"), model.labels or (),
+                extra.get("temperature", 1.0), extra.get("views"), extra.get("spectrum"), model.labels or (),
             )  # fmt: skip
     loaded = load_model(name)
     if loaded.prepare is None or not loaded.trained:

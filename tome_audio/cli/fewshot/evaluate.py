@@ -14,10 +14,11 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from tome_audio.audio.spectrum_facts import SpectrumFacts
 from tome_audio.cli.corpora import CorpusConfig
 from tome_audio.cli.evaluate import UNPATCHED
 from tome_audio.cli.fewshot.config import AudioConfig, ClassesConfig, ViewsConfig
-from tome_audio.cli.fewshot.data import find_clips, make_views
+from tome_audio.cli.fewshot.data import class_members, find_clips, make_views
 from tome_audio.cli.fewshot.embedders import Embedder, load_embedder
 from tome_audio.cli.output import console, progress, warn, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
@@ -25,12 +26,13 @@ from tome_audio.data.embeddings import Embedded, SeenAs, embed_clips
 from tome_audio.data.episodes import EpisodeShape
 from tome_audio.data.manifest import Manifest
 from tome_audio.data.segmented_clips import SegmentedClips
-from tome_audio.evaluation.few_shot import Compare, EmbeddedClips, TaskScores, evaluate_tasks
+from tome_audio.evaluation.few_shot import FIRST_VIEW, Compare, EmbeddedClips, TaskScores, evaluate_tasks
 from tome_audio.losses import cl2n, prototypical_logits
 from tome_audio.merge import Rate
 from tome_audio.metrics.few_shot import Ties
 from tome_audio.patch import apply_patch, describe, set_r, trace
 from tome_audio.patch.config import Metric
+from tome_audio.patch.registry import UnsupportedModelError
 from tome_audio.profiling import environment, interleaved, ratio
 
 _CORPUS, _CLASSES, _AUDIO = CorpusConfig(), ClassesConfig(), AudioConfig()
@@ -88,8 +90,8 @@ def evaluate(
         audio: Whether clips are checked and kept; the front end is the model's own.
     """
     rates = [] if r == UNPATCHED else parse_rates(r)
-    if batch_size < 1 or (threads is not None and threads < 1):
-        raise ValueError("--batch_size and --threads must be at least 1")
+    if min(batch_size, n_tasks, 1 if threads is None else threads) < 1:
+        raise ValueError("--batch_size, --n_tasks and --threads must be at least 1")
     if threads is not None:
         torch.set_num_threads(threads)
     shape = EpisodeShape(n_way, k_shot, n_query)
@@ -99,14 +101,17 @@ def evaluate(
     parts = (split, "train") if classifier == "simpleshot" and split != "train" else (split,)
     found = find_clips(data, corpus, classes, audio, folder / "problems.csv", parts)
     tested = found.part(split)
-    if tested is None:
-        raise ValueError(f"{data} has no clip of split {split}: there are {found.manifest.summary()}")
+    assert tested is not None  # find_clips has seen to it
+    class_members(tested).check(shape, f"split {split}")
     if known := sorted(set(tested.labels) & set(embedder.labels)):
         warn(
             f"{len(known)} of {len(tested.labels)} classes of split {split} are known to the model, such as {known[0]}"
         )
     scorer = _Scorer(embedder, tested, found.part("train"), shape, n_tasks, seed, classifier, ties, batch_size, cache)
-    rows, scores = _score_all(scorer, rates, metric)
+    try:
+        rows, scores = _score_all(scorer, rates, metric)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{error}; to score it as it is, use --r {UNPATCHED}") from error
     options = {
         "model": model, "data": data, "r": r, "split": split, "episodes": str(shape), "n_tasks": n_tasks, "seed": seed,
         "classifier": scorer.classifier, "ties": ties, "metric": metric, "classes": list(tested.labels),
@@ -170,9 +175,10 @@ class _Scorer:
                 raise ValueError("simpleshot needs the mean embedding of training clips: the data has no split train")
             self.base = SegmentedClips(base, embedder.front_end)
         views = ViewsConfig(**embedder.views) if embedder.views else ViewsConfig()
-        self.views = make_views(views, None, testing=True) if views.data or views.kind == "spec" else None
-        self.has_views = self.views is not None and (self.views.support or self._is_fused)
-        self.view_facts = embedder.views if self.has_views else None
+        spectrum = None if embedder.spectrum is None else SpectrumFacts(**embedder.spectrum)
+        self.views = make_views(views, spectrum, testing=True)
+        self.has_views = self.views.support or (self.views.query and self._is_fused)
+        self.view_facts = [embedder.views, embedder.spectrum, seed] if self.has_views else None
 
     @property
     def _is_fused(self) -> bool:
@@ -186,40 +192,49 @@ class _Scorer:
 
     def score(self, network: Any, facts: dict[str, Any], on_done: Callable[[int], None]) -> TaskScores:
         """Embed all clips with this network, and answer the tasks."""
-        own = {**self.embedder.facts(), **facts, "views": self.view_facts, "fused": self._is_fused}
+        own = {**self.embedder.facts(), **facts, "views": self.view_facts, "asked_and_learnt": self._is_fused}
         embedded = self._embedded(self.clips, network, own, on_done)
         labels = tuple(entry.labels[0] for entry in self.tested.entries)
         mean = None if self.base is None else self._embedded(self.base, network, own).values[:, 0].mean(0)
         return evaluate_tasks(
             EmbeddedClips(embedded.values, embedded.clip, labels), self.shape, self._compare(mean),
-            n_tasks=self.n_tasks, seed=self.seed, support_views=self.has_views and not self._is_fused, ties=self.ties,
+            n_tasks=self.n_tasks, seed=self.seed, support_views=self._learnt_from, ties=self.ties,
             on_tasks=lambda done: on_done(len(self.tested) + done),
         )  # fmt: skip
 
     def _embedded(
         self, clips: SegmentedClips, network: Any, facts: dict[str, Any], on_done: Callable[[int], None] | None = None
     ) -> Embedded:
-        head, seen_as = self.embedder.head, self._seen_as() if self.has_views else None
+        head, seen_as = self.embedder.head, self._seen_as(clips) if self.has_views else None
 
         def embed(batch: Tensor) -> Tensor:
             flat = network(batch.flatten(0, 1)).unflatten(0, batch.shape[:2])
-            return flat if head is None else head.embed(flat)
+            if head is None or not self._is_fused:
+                return flat
+            fused: dict[bool, Tensor] = {True: head.embed(flat), False: head.embed(flat[:, :1])}
+            # One that stands for a clip that is asked, and one for a clip to learn from.
+            return torch.cat([fused[self.views.query], fused[self.views.support]], 1)
 
         return embed_clips(
             clips, embed, facts, folder=self.cache, seen_as=seen_as, batch_size=self.batch_size, on_clips=on_done
         )
 
-    def _seen_as(self) -> SeenAs:
+    @property
+    def _learnt_from(self) -> slice:
+        if self._is_fused:
+            return slice(1, 2)
+        return slice(None) if self.views.support else FIRST_VIEW
+
+    def _seen_as(self, clips: SegmentedClips) -> SeenAs:
         views = self.views
-        assert views is not None  # has_views says so
 
         def seen(number: int, features: Tensor) -> Tensor:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
             if views.of_features is not None:
                 return views.of_features(features, generator)
             assert views.of_waveforms is not None
-            made = torch.stack([views.of_waveforms(segment, generator) for segment in self.clips.waveforms(number)])
-            return self.clips.front_end.features(made.flatten(0, 1)).unflatten(0, made.shape[:2])
+            made = torch.stack([views.of_waveforms(segment, generator) for segment in clips.waveforms(number)])
+            return clips.front_end.features(made.flatten(0, 1)).unflatten(0, made.shape[:2])
 
         return seen
 

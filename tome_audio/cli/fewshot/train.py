@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tome_audio.audio.front_end import FrontEnd
+from tome_audio.audio.spectrum_facts import SpectrumFacts
 from tome_audio.cli.corpora import CorpusConfig
 from tome_audio.cli.fewshot.build import build_network, build_task, with_statistics_of
 from tome_audio.cli.fewshot.config import (
@@ -24,8 +25,10 @@ from tome_audio.cli.fewshot.config import (
 )
 from tome_audio.cli.fewshot.data import (
     UsableClips,
+    check_episodes,
     find_clips,
     find_front_end,
+    find_spectrum,
     make_episodes,
     make_views,
     segmented,
@@ -112,8 +115,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     found = find_clips(data, corpus, classes, audio, folder / "problems.csv", ("train", "valid"))
     learnt = found.part("train")
-    if learnt is None:
-        raise ValueError(f"{data} has no clip to train on: there are {found.manifest.summary()}")
+    assert learnt is not None  # find_clips has seen to it
+    check_episodes(found, episodes)
     audio = with_statistics_of(encoder.start, audio)
     front_end = find_front_end(audio, learnt, trainer.seed)
     torch.manual_seed(trainer.seed)
@@ -125,7 +128,8 @@ def train(
     if encoder.freeze:
         _check_frozen(network, views, merge)
         trained = network.head
-    sets = _data(found, front_end, episodes, audio, views, network if encoder.freeze else None, trainer.seed)
+    spectrum, frozen = find_spectrum(views, learnt, trainer.seed), network if encoder.freeze else None
+    sets = _data(found, front_end, episodes, audio, views, spectrum, frozen, trainer.seed)
     if is_main_process():
         n_weights = sum(weights.numel() for weights in trained.parameters())
         n_valid = 0 if sets.valid is None else len({e.labels for e in found.manifest.entries if e.split == "valid"})
@@ -136,11 +140,12 @@ def train(
     with progress() as bars:
         callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
         callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
-        facts = _facts(recipe, [entry.id for entry in found.manifest.entries])
+        facts = {**recipe_facts(recipe), **_clip_facts([entry.id for entry in found.manifest.entries])}
         result = Trainer(task, trained, sets, trainer, folder, callbacks=callbacks, facts=facts).run(resume)
     if is_main_process():
         facts = {"data": data, **recipe, "trainer": asdict(trainer)}
-        _finish(folder, network, trained, task, result, front_end, facts, found.n_skipped)
+        extra = {"spectrum": spectrum and asdict(spectrum), "skipped": found.n_skipped}
+        _finish(folder, network, trained, task, result, front_end, facts, extra)
     return 1 if found.n_skipped else 0
 
 
@@ -162,6 +167,7 @@ def _data(
     episodes: EpisodesConfig,
     audio: AudioConfig,
     views: ViewsConfig,
+    spectrum: SpectrumFacts | None,
     frozen: FewShotNetwork | None,
     seed: int,
 ) -> TrainingData:
@@ -178,26 +184,28 @@ def _data(
 
     learnt, checked = found.part("train"), found.part("valid")
     assert learnt is not None  # the caller has seen it
-    own = make_views(views, learnt, testing=False, seed=seed)
-    train_set = make_episodes(prepared(learnt), learnt, "training part", shape, episodes.per_epoch, seed, own)
+    own = make_views(views, spectrum, testing=False)
+    train_set = make_episodes(prepared(learnt), learnt, shape, episodes.per_epoch, seed, own)
     if checked is None or episodes.valid == 0:
         return TrainingData(train_set, None)
-    seen = make_views(views, learnt, testing=True, seed=seed)
-    clips = prepared(checked)
-    valid_set = make_episodes(clips, checked, "validation part", valid_shape, episodes.valid, seed, seen)
+    seen = make_views(views, spectrum, testing=True)
+    valid_set = make_episodes(prepared(checked), checked, valid_shape, episodes.valid, seed, seen)
     return TrainingData(train_set, valid_set)
 
 
-def _facts(recipe: dict[str, Any], ids: list[str]) -> dict[str, Any]:
-    """Return what a resumed run must agree on: not where things lie, but what they are."""
+def recipe_facts(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that a resumed run must agree on: not where things lie, but what they are."""
     places = {("audio", "cache"), ("audio", "in_memory"), ("audio", "check"), ("corpus", "audio"), ("classes", "split")}
-    kept = {
+    return {
         f"{group}.{name}": json.loads(json.dumps(value))
         for group, options in recipe.items()
         for name, value in options.items()
         if (group, name) not in places
     }
-    return {**kept, "first clips": ids[:3], "last clip": ids[-1], "n_clips": len(ids)}
+
+
+def _clip_facts(ids: list[str]) -> dict[str, Any]:
+    return {"first clips": ids[:3], "last clip": ids[-1], "n_clips": len(ids)}
 
 
 def _finish(
@@ -208,22 +216,15 @@ def _finish(
     result: TrainingResult,
     front_end: FrontEnd,
     facts: dict[str, Any],
-    n_skipped: int,
+    extra: dict[str, Any],
 ) -> None:
     """Write the checkpoint of the weights that validated best, and what they came from."""
     which, path, figures = best_weights(task, result)
     trained.load_state_dict(read_weights(path))
-    extra = {
-        "front_end": front_end.facts(),
-        "distance": facts["head"]["distance"],
-        "temperature": facts["head"]["temperature"],
-        "views": facts["views"],
-        "weights": which,
-        "valid": figures,
-        "skipped": n_skipped,
-    }
-    saved = save_checkpoint(folder / "model.safetensors", network, extra=extra)
-    text = {"options": facts, "weights": which, "valid": figures, "skipped": n_skipped, "environment": environment()}
+    learnt_with = {name: facts["head"][name] for name in ("distance", "temperature")}
+    learnt_with |= {"front_end": front_end.facts(), "views": facts["views"], "weights": which, "valid": figures}
+    saved = save_checkpoint(folder / "model.safetensors", network, extra={**learnt_with, **extra})
+    text = {"options": facts, **extra, "weights": which, "valid": figures, "environment": environment()}
     text["seconds"] = sum(record.seconds for record in result.records)
     write_whole(folder / "train.json", json.dumps(text, indent=2) + "\n")
     shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
