@@ -99,8 +99,9 @@ class EpisodeClips:
         if has_views and views.of_waveforms is not None:
             clips: Any = cast(SegmentedClips, self.clips)
             waveforms = [_one(clips.waveforms(number), chosen) for number in numbers]
-            seen = torch.stack([views.of_waveforms(waveform, generator) for waveform in waveforms])
-            return clips.front_end.features(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
+            # A list: the segments of "fbank" are whole clips, of different lengths.
+            seen = [view for waveform in waveforms for view in views.of_waveforms(waveform, generator)]
+            return clips.front_end.features(seen).unflatten(0, (len(waveforms), -1))
         features = torch.stack([_one(self.clips.features(number), chosen) for number in numbers])
         if has_views and views.of_features is not None:
             return views.of_features(features, generator)
