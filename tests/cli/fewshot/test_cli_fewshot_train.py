@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -263,7 +262,7 @@ def test_a_start_of_another_size_is_refused(train, untrained, words, said):
     [
         (("--episodes.n_way", "4"), "needs 4 classes, but the training part has 3"),
         (("--episodes.valid_n_way", "3"), "needs 3 classes, but the validation part has 2"),
-        (("--episodes.k_shot", "5"), "needs 7 clips of every class, but 3 of 3 classes of the training part have fewer"),
+        (("--episodes.k_shot", "5"), "needs 7 clips of every class, but 3 of 3 classes of the training part"),
         (("--episodes.valid_n_query", "6"), "needs 7 clips of every class, but 2 of 2 classes of the validation part"),
         (("--classes.split", "no-such.json"), "there is no class split no-such.json"),
         (("--episodes.n_way", "1"), "n_way of an episode must be at least 2"),

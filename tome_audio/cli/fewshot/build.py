@@ -76,7 +76,11 @@ def _network(
 
 
 def _from_elsewhere(encoder: EncoderConfig, args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return arguments and weights of an AST that starts from an official or a Hugging Face one, in its size."""
+    """Return arguments and weights of an AST that starts from an official or a Hugging Face one, in its size.
+
+    Raises:
+        CheckpointError: It cannot be read, or is for an input of another size and not AudioSet's.
+    """
     assert encoder.start is not None  # the caller has seen it
     source = load_official(encoder.start) if Path(encoder.start).suffix == ".pth" else _huggingface(encoder.start)
     wanted = {key: value for key, value in args.items() if key in ("n_mels", "n_frames", "drop_path", "pool")}
@@ -86,7 +90,13 @@ def _from_elsewhere(encoder: EncoderConfig, args: dict[str, Any]) -> tuple[dict[
         weights = {k: v for k, v in source.state_dict().items() if not k.startswith("mlp_head.1.")}
         model.load_state_dict(weights)
     else:
-        model = AST.from_audioset(source, **wanted, n_classes=0)
+        try:
+            model = AST.from_audioset(source, **wanted, n_classes=0)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{encoder.start} takes {source.n_frames} frames of {source.n_mels} mel bins and cannot be fitted to "
+                f"{args['n_frames']} of {args['n_mels']}: {error}"
+            ) from error
     return model.init_args, model.state_dict()
 
 

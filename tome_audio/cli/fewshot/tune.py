@@ -143,6 +143,9 @@ def parse_space(space: list[str], groups: dict[str, Any]) -> dict[str, Any]:
         if matched["log"] and not low > 0:
             raise ValueError(f"--space {text!r} cannot be on a logarithmic scale: it must begin above 0")
         found[name] = (low, high, bool(matched["log"]))
+    for name, tried in found.items():
+        for value in tried if isinstance(tried, list) else tried[:2]:
+            with_settings(groups, {name: value})  # said before the first trial
     return found
 
 
@@ -187,7 +190,7 @@ def take_up_again(study: Any) -> None:
 
 
 def _study(optuna: Any, path: Path, seed: int) -> Any:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a traceback beside our sentence
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     study = optuna.create_study(storage=storage, study_name="fewshot", direction="maximize", load_if_exists=True)
     # Not the seed alone: a search that goes on would draw again what it began with.
