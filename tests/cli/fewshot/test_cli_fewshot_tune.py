@@ -122,10 +122,10 @@ def test_a_trial_that_diverges_does_not_end_the_search(tune, tmp_path, monkeypat
         return trial.suggest_float(name, *((1e30, 1e30) if trial.number == 0 else (1e-4, 1e-4)))
 
     monkeypatch.setattr(command, "_suggest", first_far_too_large)
-    code, _, err = tune("[trainer.lr=1e-4..1e30]", 1)
+    code, _, err = tune("[trainer.lr=1e-4..1e30]", 1, "--episodes.per_epoch", "4")
     assert code == 2 and "trial 0 has no result" in err and "every trial diverged" in err
     assert not (tmp_path / "tuned" / "best.yaml").exists()
-    code, text, err = tune("[trainer.lr=1e-4..1e30]", 2)
+    code, text, err = tune("[trainer.lr=1e-4..1e30]", 2, "--episodes.per_epoch", "4")
     assert code == 0 and "best of 2 trials" in text, err
     assert pd.read_csv(tmp_path / "tuned" / "trials.csv")["state"].tolist() == ["PRUNED", "COMPLETE"]
 
