@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 DATA ?=
 OUT ?=
 OPTIONS ?=
+JOBS ?= 2
 
 .PHONY: demo test lint bench smoke clean
 
@@ -12,8 +13,9 @@ OPTIONS ?=
 demo: $(VENV)/.installed
 	$(BIN)/tome-audio demo $(if $(DATA),--data "$(DATA)") $(if $(OUT),--out "$(OUT)")
 
+# In two processes of one thread each; JOBS=0 runs all tests in this process.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

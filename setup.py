@@ -54,6 +54,7 @@ setup(
             "playwright>=1.50",
             "pytest>=8",
             "pytest-benchmark>=4",
+            "pytest-xdist>=3",
             "pytorch-metric-learning>=2.5,<3",
             "ruff>=0.6",
             "tensorboard>=2.16",

@@ -3,7 +3,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 corpus=esc50 config=plain r=unpatched
-own='corpus classes add k-shot n-query n-tasks classifier' classes='' add='' k_shot=5 n_query=5 n_tasks=10000 classifier=own
+own='corpus classes add k-shot n-query n-tasks classifier' classes='' add='' k_shot='' n_query='' n_tasks=10000 classifier=own
 smoke_own='corpus=fsdd k_shot=2 n_query=2 n_tasks=50'
 source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
 
@@ -15,7 +15,12 @@ if [ "$config" = smoke ]; then
 elif [ -n "$classes" ]; then
   split=(--classes.split "$classes")   # without --classes all parts have the same classes
 fi
-if [ -f "$here/presets/$corpus.yaml" ]; then preset=(--config "$here/presets/$corpus.yaml"); fi
+case $config in   # what the presets are for
+  plain | enriched | attention | contrastive_* | augmented_* | relation)
+    if [ -f "$here/presets/$corpus.yaml" ]; then preset=(--config "$here/presets/$corpus.yaml"); fi ;;
+  metaaudio | wide) k_shot=${k_shot:-1} n_query=${n_query:-1} ;;
+esac
+k_shot=${k_shot:-5} n_query=${n_query:-5}
 run_stage 1 tome-audio manifest --data "$data" --out "$clips" "${named[@]}"
 
 if [ -f "$here/conf/pretrain_$config.yaml" ]; then
@@ -31,5 +36,7 @@ run=$out/$config-$corpus$trained-seed$seed
 run_stage 3 tome-audio fewshot train --config "$here/conf/$config.yaml" "${preset[@]}" --data "$clips" --out "$run" --resume \
   --trainer.seed "$seed" "${split[@]}" "${start[@]}" "$@"
 run_stage 4 tome-audio fewshot evaluate --model "$run/model.safetensors" --data "$clips" "${split[@]}" --r "$r" \
-  --n_way "$n_way" --k_shot "$k_shot" --n_query "$n_query" --n_tasks "$n_tasks" --classifier "$classifier" --out "$run/evaluate"
-run_stage 5 tome-audio results "$run/evaluate" --append "$results" --title "$config, $corpus$trained, seed $seed" --command "$called"
+  --n_way "$n_way" --k_shot "$k_shot" --n_query "$n_query" --n_tasks "$n_tasks" --classifier "$classifier" \
+  --out "$run/evaluate-${k_shot}shot"
+run_stage 5 tome-audio results "$run/evaluate-${k_shot}shot" --append "$results" \
+  --title "$config, $corpus$trained, $k_shot-shot, seed $seed" --command "$called"

@@ -43,7 +43,7 @@ def naive_loss(queries, prototypes, *settings):
     return sum(losses) / len(losses)
 
 
-@given(case=cases, angle=st.floats(0, 70), anchors=st.booleans())
+@given(case=cases, angle=st.floats(0.1, 70), anchors=st.booleans())
 @settings(max_examples=50, deadline=None)
 def test_it_is_the_formula(case, angle, anchors):
     queries, prototypes = draw(case)
@@ -131,7 +131,7 @@ def test_gradients_are_those_of_finite_differences_and_finite_at_a_prototype(anc
     assert at_prototype.grad.isfinite().all() and same.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("angle", [0.0, 40.0, 89.0])
+@pytest.mark.parametrize("angle", [0.1, 40.0, 89.0])
 def test_steep_angles_stay_finite_in_float32(angle):
     queries, prototypes = (x.float() for x in episodes())
     queries.requires_grad_()
@@ -154,6 +154,12 @@ def test_half_precision_and_autocast_compute_in_float32(anchors):
 def test_an_angle_out_of_range_is_named(angle):
     with pytest.raises(ValueError, match="angle is in degrees, from 0 to below 90"):
         angular_prototypical_loss(*episodes(), angle=angle, prototypes_as_anchors=True)
+
+
+def test_an_angle_without_negatives_is_refused_but_where_it_chooses_pairs():
+    with pytest.raises(ValueError, match="an angle of 0 leaves negatives out"):
+        angular_prototypical_loss(*episodes(), angle=0, prototypes_as_anchors=True)
+    assert angular_prototypical_loss(*episodes(), angle=0, prototypes_as_anchors=True, legacy=True) > 0
 
 
 def test_one_class_has_no_negatives():

@@ -55,7 +55,8 @@ def merged_losses(folder: Path, batch_size: int) -> list[float]:
     features = torch.randn(16, 64, 32, generator=generator)
     clips = [{"features": x, "labels": torch.tensor(i % 3)} for i, x in enumerate(features)]
     task = MergedTask(Classification(distillation=distill, teacher=UnmergedSelf()), Between(1, 5), evaluate=0)
-    settings = TrainerSettings(epochs=3, batch_size=batch_size, cpu=True)
+    # Where there is no accelerator, processes must find each other without being told.
+    settings = TrainerSettings(epochs=3, batch_size=batch_size, cpu=torch.accelerator.is_available())
     seen = Recorder()
     Trainer(task, student, TrainingData(clips, clips), settings, folder, callbacks=[seen]).run()
     assert student.r == 0  # that of the evaluation

@@ -28,6 +28,7 @@ def log_mel(
     n_mels: int = 128,
     sample_rate: int = 16000,
     mel: MelScale = "slaney",
+    normalise: bool = True,
 ) -> Tensor:
     """Log-mel features of clips that each have their mean removed and are divided by their standard deviation.
 
@@ -44,6 +45,7 @@ def log_mel(
         n_mels: number of mel bins F.
         sample_rate: of the waveforms, in Hz.
         mel: scale of the filters.
+        normalise: False takes waveforms as they are: segments of a clip that has been through `unit_variance` whole.
 
     Returns:
         (B, 1 + T // hop, n_mels) in the dtype of the waveforms: frames first, then mel bins.
@@ -68,7 +70,7 @@ def log_mel(
     filters = mel_triangles(n_mels, n_fft, sample_rate, mel)
     dtype = torch.promote_types(batch.dtype, torch.float32)
     with without_autocast(batch.device):
-        samples = unit_variance(batch.to(dtype))
+        samples = unit_variance(batch.to(dtype)) if normalise else batch.to(dtype)
         window = torch.hann_window(n_fft, dtype=dtype, device=batch.device)
         spectrum = torch.stft(samples, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()  # (B, bins of the FFT, T)

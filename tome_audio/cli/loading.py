@@ -17,6 +17,7 @@ from tome_audio.models import (
     AST,
     KWT,
     CheckpointError,
+    FewShotNetwork,
     SpectrogramCNN,
     TwoLayerCNN,
     load_checkpoint,
@@ -164,6 +165,11 @@ def _own_checkpoint(name: str, path: Path) -> LoadedModel:
     model, metadata = load_checkpoint(path)
     if isinstance(model, KWT):
         return _kwt_model(name, model)
+    if isinstance(model, FewShotNetwork):
+        raise CheckpointError(
+            f"{path} is a few-shot network, which names no classes: score it with `tome-audio fewshot evaluate`, or "
+            "start training from it with --encoder.start"
+        )
     if metadata.features is None:
         raise CheckpointError(f"{path} holds no feature statistics: save it with features={{mean, std, n_frames}}")
     assert isinstance(model, AST | SpectrogramCNN | TwoLayerCNN)  # the rest of MODEL_CLASSES

@@ -53,9 +53,14 @@ def results(runs: list[str], append: str | None = None, title: str = "Results", 
 
 
 def group_name(run: str) -> str:
-    """Return the name of an evaluation without seed and fold: "small" for runs/small-seed0/evaluate."""
+    """Return the name of an evaluation without seed and fold: "small" for runs/small-seed0/evaluate.
+
+    What follows in the folder's name stays: "small-5shot" for runs/small-seed0/evaluate-5shot.
+    """
     path = Path(run)
-    name = path.resolve().parent.name if path.name == "evaluate" else path.name
+    name = path.name
+    if name.startswith("evaluate"):
+        name = path.resolve().parent.name + name.removeprefix("evaluate")
     return re.sub(r"-(seed|fold)\d+(?=-|$)", "", name) or name
 
 

@@ -29,7 +29,8 @@ def angular_prototypical_loss(
     Args:
         queries: Embeddings (E, N, q, D), grouped by class.
         prototypes: Embeddings (E, N, D).
-        angle: The paper's alpha in degrees, in [0, 90): the upper bound of the angle at the negative.
+        angle: The paper's alpha in degrees, in (0, 90): the upper bound of the angle at the negative. The smaller, the
+            less negatives count; with `legacy` it is another angle, and may be 0.
         prototypes_as_anchors: Anchors are the prototypes, and the references are the queries. Otherwise prototypes and
             queries are one pool of N * (q + 1) points, each an anchor with every other of its class as positive.
         legacy: As AngularMiner and AngularLoss of pytorch-metric-learning with default settings: alpha is 40 degrees
@@ -42,6 +43,8 @@ def angular_prototypical_loss(
     check_episodes(queries, prototypes, min_classes=2)
     if not 0.0 <= angle < 90.0:
         raise ValueError(f"angle is in degrees, from 0 to below 90, got {angle}")
+    if angle == 0 and not legacy:
+        raise ValueError("an angle of 0 leaves negatives out: give more degrees, or legacy, where 0 keeps all pairs")
     with full_precision(queries):
         points, anchors = F.normalize(wide(queries), dim=-1), F.normalize(wide(prototypes), dim=-1)[:, :, None]
         if not prototypes_as_anchors:

@@ -92,7 +92,9 @@ class FewShotHead(nn.Module):
             prototypes (E, N, D') and query (E, N, q * V', D'); with a projection also anchors (E, N, P) and
             projected (E, N, q * V', P), of length 1; with a relation head scores (E, N, q * V', N).
         """
-        found = {"prototypes": self.embed(support).flatten(2, 3).mean(2), "query": self.embed(query).flatten(2, 3)}
+        learnt = self.embed(support).flatten(2, 3)
+        mean = learnt.to(torch.promote_types(learnt.dtype, torch.float32)).mean(2)  # not in half precision
+        found = {"prototypes": mean, "query": self.embed(query).flatten(2, 3)}
         if self.projection is not None:
             # Another order of the views: the contrastive loss asks for embeddings that do not depend on it.
             asked = found["query"]

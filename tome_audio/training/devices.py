@@ -33,6 +33,9 @@ class Devices:
     def __init__(self, precision: str, cpu: bool = False) -> None:
         accelerate = import_extra("accelerate", "training", "recipes")
         state = import_extra("accelerate.state", "training", "recipes")
+        # Without an accelerator accelerate joins processes only where it is told of the CPU: otherwise each would train
+        # by itself, into one folder.
+        cpu = cpu or not torch.accelerator.is_available()
         if precision == "fp16" and accelerate.PartialState(cpu=cpu).device.type == "cpu":
             raise ValueError("fp16 needs a GPU: use bf16 or fp32 on the CPU")
         mixed = "no" if precision == "fp32" else precision
