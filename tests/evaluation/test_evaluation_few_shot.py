@@ -47,6 +47,19 @@ def test_tasks_are_answered_as_one_by_one():
     assert scores.confusion.diagonal().sum() / scores.confusion.sum() == pytest.approx(scores.summary.mean)
 
 
+@pytest.mark.parametrize("shape", [EpisodeShape(5, 1, 1), EpisodeShape(5, 5, 15)], ids=str)
+def test_ten_thousand_tasks_on_embeddings_of_a_test_part(shape):
+    """Ten classes of forty clips, as ESC-50 has them to test on, embedded in 64 numbers."""
+    found, done = clips(n_classes=10, per_class=40, dim=64, spread=2.5), []
+    scores = evaluate_tasks(found, shape, compare, n_tasks=10_000, on_tasks=done.append)
+    assert scores.accuracy.shape == (10_000,) and scores.confusion.sum() == 10_000 * shape.n_way * shape.n_query
+    assert done == list(range(250, 10_001, 250))
+    few = evaluate_tasks(found, shape, compare, n_tasks=1000)
+    assert torch.equal(few.accuracy, scores.accuracy[:1000])  # fewer tasks are the beginning of more
+    assert abs(few.summary.mean - scores.summary.mean) < 2 * few.summary.half_width
+    assert scores.summary.half_width < few.summary.half_width / 3 and 0.4 < scores.summary.mean < 0.999
+
+
 def test_classes_far_apart_are_told_apart_and_noise_is_not():
     assert evaluate_tasks(clips(spread=1e-3), SHAPE, compare, n_tasks=50).summary.mean == 1.0
     chance = evaluate_tasks(clips(spread=1e4), SHAPE, compare, n_tasks=2000).summary
