@@ -131,12 +131,8 @@ def train(
     spectrum, frozen = find_spectrum(views, learnt, trainer.seed), network if encoder.freeze else None
     sets = _data(found, front_end, episodes, audio, views, spectrum, frozen, trainer.seed)
     if is_main_process():
-        n_weights = sum(weights.numel() for weights in trained.parameters())
         n_valid = 0 if sets.valid is None else len({e.labels for e in found.manifest.entries if e.split == "valid"})
-        console().print(
-            f"training {encoder.kind} ({n_weights:,} parameters) on {len(learnt.labels)} classes with {len(learnt)} "
-            f"clips, {n_valid} classes to validate on"
-        )
+        _announce(encoder.kind, trained, learnt, n_valid)
     with progress() as bars:
         callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
         callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
@@ -147,6 +143,14 @@ def train(
         extra = {"spectrum": spectrum and asdict(spectrum), "skipped": found.n_skipped}
         _finish(folder, network, trained, task, result, front_end, facts, extra)
     return 1 if found.n_skipped else 0
+
+
+def _announce(kind: str, trained: nn.Module, learnt: Manifest, n_valid: int) -> None:
+    n_weights = sum(weights.numel() for weights in trained.parameters())
+    console().print(
+        f"training {kind} ({n_weights:,} parameters) on {len(learnt.labels)} classes with {len(learnt)} clips, "
+        f"{n_valid} classes to validate on"
+    )
 
 
 def _check_frozen(network: FewShotNetwork, views: ViewsConfig, merge: MergingConfig) -> None:
