@@ -54,7 +54,7 @@ def write_sounds(folder, make):
             for i in range(3):
                 path = folder / f"{split}-{label}-{i}.wav"
                 soundfile.write(
-                    path, make(label, 3 * "train valid test".split().index(split) + i), RATE, subtype="FLOAT"
+                    path, make(label, 3 * ["train", "valid", "test"].index(split) + i), RATE, subtype="FLOAT"
                 )
                 entries.append(Entry(path.stem, path, (label,), split))
     return write_manifest(Manifest(tuple(entries), CLASSES), folder)
