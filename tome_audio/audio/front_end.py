@@ -25,7 +25,7 @@ class FrontEnd:
 
     "log-mel" is MetaAudio's (Heggan et al., 2022): clips less their mean and over their standard deviation, cut into
     segments of equal length, short ones repeated; Slaney mel in decibels, frames of 32 ms, (x - mean) / std. "fbank" is
-    AST's: Kaldi filter bank, frames of 10 ms, (x - mean) / (2 std), one segment per clip, padded or cut.
+    AST's: Kaldi filter bank, frames of 10 ms, (x - mean) / (2 std), short clips padded.
 
     Attributes:
         kind: "log-mel" or "fbank".
@@ -66,9 +66,9 @@ class FrontEnd:
         return window + (self.n_frames - 1) * shift
 
     def segments(self, waveform: Tensor) -> Tensor:
-        """Cut a waveform (T,) into segments (S, n_samples); of "fbank" the clip itself, (1, T)."""
+        """Cut a waveform (T,) into segments (S, n_samples); of "fbank" a short clip stays as it is, (1, T)."""
         if self.kind == "fbank":
-            return waveform[None]
+            return waveform[None] if len(waveform) <= self.n_samples else segments(waveform, self.n_samples)
         # The whole clip first: a quiet end stays quiet.
         return segments(unit_variance(waveform[None])[0], self.n_samples, legacy_repeat=self.legacy_repeat)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tome_audio.data.episodes import ClassMembers, EpisodeShape
-from tome_audio.data.segmented_clips import SegmentedClips, Segments
+from tome_audio.data.segmented_clips import SegmentedClips, Segments, drawn
 
 FeatureViews = Callable[[Tensor, torch.Generator], Tensor]
 """Features (B, T, F) to views of them (B, V, T, F), the first as it was."""
@@ -81,16 +81,16 @@ class EpisodeClips:
 
     def draw(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return an episode that the generator alone decides on."""
-        drawn = self.members.draw(self.shape, 1, generator)
+        found = self.members.draw(self.shape, 1, generator)
         segment_seed = int(torch.randint(2**31, (), generator=generator))
         chosen = random.Random(segment_seed)
-        item: dict[str, Tensor] = {"classes": drawn.classes[0]}
+        item: dict[str, Tensor] = {"classes": found.classes[0]}
         for name, numbers, has_views in (
-            ("support", drawn.support[0], self.views.support),
-            ("query", drawn.query[0], self.views.query),
+            ("support", found.support[0], self.views.support),
+            ("query", found.query[0], self.views.query),
         ):
-            found = self._seen([int(n) for n in numbers.flatten()], chosen, has_views, generator)
-            item[name] = found.unflatten(0, tuple(numbers.shape))
+            seen = self._seen([int(n) for n in numbers.flatten()], chosen, has_views, generator)
+            item[name] = seen.unflatten(0, tuple(numbers.shape))
         return item
 
     def _seen(self, numbers: list[int], chosen: random.Random, has_views: bool, generator: torch.Generator) -> Tensor:
@@ -98,15 +98,11 @@ class EpisodeClips:
         views = self.views
         if has_views and views.of_waveforms is not None:
             clips: Any = cast(SegmentedClips, self.clips)
-            waveforms = [_one(clips.waveforms(number), chosen) for number in numbers]
+            waveforms = [drawn(clips.waveforms(number), chosen) for number in numbers]
             # A list: the segments of "fbank" are whole clips, of different lengths.
             seen = [view for waveform in waveforms for view in views.of_waveforms(waveform, generator)]
             return clips.front_end.features(seen).unflatten(0, (len(waveforms), -1))
-        features = torch.stack([_one(self.clips.features(number), chosen) for number in numbers])
+        features = torch.stack([self.clips.one(number, chosen) for number in numbers])
         if has_views and views.of_features is not None:
             return views.of_features(features, generator)
         return features.unsqueeze(1)
-
-
-def _one(parts: Tensor, chosen: random.Random) -> Tensor:
-    return parts[chosen.randrange(len(parts))] if len(parts) > 1 else parts[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -26,10 +27,10 @@ class ClipFeatures(Protocol):
 
 
 class Segments(Protocol):
-    """Segments of clips by number: spectrograms (S, T, F), or embeddings (S, D) of an encoder that stays as it is."""
+    """Segments of clips by number: spectrograms (T, F), or embeddings (D,) of an encoder that stays as it is."""
 
-    def features(self, number: int) -> Tensor:
-        """Return all segments of a clip."""
+    def one(self, number: int, chosen: random.Random) -> Tensor:
+        """Return one segment of a clip, at random."""
         ...
 
 
@@ -60,6 +61,12 @@ class SegmentedClips:
     def features(self, number: int) -> Tensor:
         """Return all segments of a clip as features (S, T, F)."""
         return _kept(self._features, number, lambda: self._found(number))
+
+    def one(self, number: int, chosen: random.Random) -> Tensor:
+        """Return the features (T, F) of one segment of a clip, at random; no others are computed that are not kept."""
+        if self._features is None and self.cache is None:
+            return self.front_end.features(drawn(self.waveforms(number), chosen)[None])[0]
+        return drawn(self.features(number), chosen)
 
     def _found(self, number: int) -> Tensor:
         if self.cache is None:
@@ -93,6 +100,15 @@ class EmbeddedSegments:
     def features(self, number: int) -> Tensor:
         """Return the embeddings of a clip's segments (S, D)."""
         return self._parts[number]
+
+    def one(self, number: int, chosen: random.Random) -> Tensor:
+        """Return the embedding (D,) of one segment of a clip, at random."""
+        return drawn(self._parts[number], chosen)
+
+
+def drawn(parts: Tensor, chosen: random.Random) -> Tensor:
+    """Return one of several parts (S, ...), and draw nothing where there is one."""
+    return parts[chosen.randrange(len(parts))] if len(parts) > 1 else parts[0]
 
 
 def _kept(kept: dict[int, Tensor] | None, number: int, make: Callable[[], Tensor]) -> Tensor:

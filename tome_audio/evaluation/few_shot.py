@@ -11,6 +11,9 @@ from torch import Tensor
 from tome_audio.data.episodes import CHUNK, ClassMembers, EpisodeShape, drawn_episodes
 from tome_audio.metrics.few_shot import MeanInterval, Ties, majority_vote, mean_and_interval
 
+_MOST_VALUES = 2**24
+"""Numbers of embedded segments that are held at a time while clips vote."""
+
 Compare = Callable[[Tensor, Tensor], Tensor]
 """Clips to learn from (E, N, k, D) and queries (E, Q, D) to scores (E, Q, N): larger is nearer."""
 FIRST_VIEW = slice(0, 1)
@@ -103,7 +106,6 @@ def evaluate_tasks(
     n_classes = len(members.names)
     counts = torch.bincount(clips.clip)
     first = counts.cumsum(0) - counts
-    most = int(counts.max())
     accuracy, confusion = [], torch.zeros(n_classes * n_classes, dtype=torch.int64)
     for chunk, drawn in enumerate(drawn_episodes(members, shape, n_tasks, seed)):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + chunk + 500_009)
@@ -111,10 +113,10 @@ def evaluate_tasks(
         support = clips.values[first[drawn.support] + chosen]  # (E, N, k, V, D)
         learnt = support[..., support_views, :].flatten(2, 3)
         asked = drawn.query.flatten(1)  # (E, Q)
-        if most == 1:
+        if int(counts.max()) == 1:
             answer = compare(learnt, clips.values[first[asked], 0]).argmax(-1)
         else:
-            answer = _voted(clips, compare, learnt, asked, first, counts, most, ties)
+            answer = _voted(clips, compare, learnt, asked, first, counts, ties)
         truth = torch.arange(shape.n_way).repeat_interleave(shape.n_query).expand_as(answer)
         accuracy.append((answer == truth).double().mean(1))
         pairs = drawn.classes.gather(1, truth) * n_classes + drawn.classes.gather(1, answer)
@@ -125,22 +127,22 @@ def evaluate_tasks(
 
 
 def _voted(
-    clips: EmbeddedClips,
-    compare: Compare,
-    learnt: Tensor,
-    asked: Tensor,
-    first: Tensor,
-    counts: Tensor,
-    most: int,
-    ties: Ties,
+    clips: EmbeddedClips, compare: Compare, learnt: Tensor, asked: Tensor, first: Tensor, counts: Tensor, ties: Ties
 ) -> Tensor:
-    # (E, Q): what most segments of each clip say. Clips with fewer segments than the longest repeat their last one,
-    # and repetitions do not vote.
-    places = torch.arange(most)
-    own = counts[asked]
-    segments = first[asked][..., None] + torch.minimum(places, own[..., None] - 1)  # (E, Q, most)
-    scores = compare(learnt, clips.values[segments, 0].flatten(1, 2)).unflatten(1, (asked.shape[1], most))
-    votes = places < own[..., None]
-    clip = torch.arange(asked.numel()).view_as(asked)[..., None].expand_as(votes)[votes]
-    kept = scores[votes]
-    return majority_vote(kept.argmax(-1), kept, clip, asked.numel(), ties).view_as(asked)
+    # (E, Q): what most segments of each clip say. An episode has as many places as its clips have segments, and as the
+    # longest episode of those that are worked on together.
+    n_episodes, n_queries = asked.shape
+    together = max(1, _MOST_VALUES // int(counts[asked].sum(1).max() * clips.values.shape[-1]))
+    if together < n_episodes:
+        parts = zip(learnt.split(together), asked.split(together), strict=True)
+        return torch.cat([_voted(clips, compare, one, own, first, counts, ties) for one, own in parts])
+    own = counts[asked].flatten()
+    clip = torch.arange(len(own)).repeat_interleave(own)
+    segment = first[asked].flatten()[clip] + torch.arange(len(clip)) - (own.cumsum(0) - own)[clip]
+    totals = own.unflatten(0, (n_episodes, n_queries)).sum(1)
+    episode = clip // n_queries
+    place = torch.arange(len(clip)) - (totals.cumsum(0) - totals)[episode]
+    padded = torch.zeros(n_episodes, int(totals.max()), dtype=torch.int64)
+    padded[episode, place] = segment
+    scores = compare(learnt, clips.values[padded, 0])[episode, place]
+    return majority_vote(scores.argmax(-1), scores, clip, len(own), ties).view_as(asked)

@@ -73,8 +73,8 @@ def untrained(tmp_path_factory):
         front = FrontEnd("log-mel", 16, 16, -10.0, 20.0)
         if encoder == "ast":
             args = {"variant": None, "width": 16, "depth": 2, "n_heads": 2, "fstride": 8, "tstride": 8, "pool": "avg"}
-            args |= {"n_mels": 32, "n_frames": 48}
-            front = FrontEnd("fbank", 48, 32, -8.0, 3.0)
+            args |= {"n_mels": 32, "n_frames": 120}
+            front = FrontEnd("fbank", 120, 32, -8.0, 3.0)
         network = FewShotNetwork(encoder, args, head or {}, labels=("7", "300"))
         path = folder / f"{encoder}-{len(list(folder.iterdir()))}.safetensors"
         save_checkpoint(path, network, extra={"front_end": front.facts(), "distance": "squared", **extra})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,10 +103,13 @@ def _from_elsewhere(encoder: EncoderConfig, args: dict[str, Any]) -> tuple[dict[
 
 def _huggingface(name: str) -> AST:
     try:
-        from transformers import ASTForAudioClassification
+        from transformers import ASTForAudioClassification, AutoConfig
     except ImportError as error:
         raise ImportError(f"{name} needs Hugging Face transformers: pip install 'tome_audio[hf]'") from error
     try:
+        kind = AutoConfig.from_pretrained(name).model_type
+        if kind != "audio-spectrogram-transformer":
+            raise CheckpointError(f"{name} is a Hugging Face model of type {kind}: an encoder can start from an AST")
         return from_huggingface(ASTForAudioClassification.from_pretrained(name))
     except (OSError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
@@ -136,13 +140,18 @@ def with_statistics_of(start: str | None, audio: AudioConfig) -> AudioConfig:
     """Return options with the mean and std that the encoder to start from was trained with, where none are given.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read.
+        CheckpointError: The checkpoint cannot be read, or was trained on features of another front end.
     """
-    if start is None or audio.mean is not None or not start.endswith(".safetensors"):
+    if start is None:
         return audio
-    _, metadata = load_checkpoint(start)
-    found = metadata.extra.get(FRONT_END) or metadata.features
-    if found is None or found.get("kind", "fbank") != audio.front_end:
+    found: Mapping[str, Any] = {}
+    if start.endswith(".safetensors"):
+        _, metadata = load_checkpoint(start)
+        found = metadata.extra.get(FRONT_END) or metadata.features or {}
+    wanted = found.get("kind", "fbank")
+    if audio.front_end != wanted:
+        raise CheckpointError(f"{start} was trained on {wanted} features: set audio.front_end to {wanted}")
+    if audio.mean is not None or not found:
         return audio
     return replace(audio, mean=found["mean"], std=found["std"])
 

@@ -62,18 +62,30 @@ class EpisodesConfig:
 
 
 @dataclass(frozen=True)
-class AudioConfig:
+class ReadingConfig:
+    """How clips are read.
+
+    Attributes:
+        check: Decode every clip before anything else.
+        skip_unusable: Go on without clips that cannot be used, saying how many; otherwise they stop the run.
+    """
+
+    check: bool = True
+    skip_unusable: bool = False
+
+
+@dataclass(frozen=True)
+class AudioConfig(ReadingConfig):
     """How clips are read, and the encoder's input.
 
     Attributes:
-        front_end: log-mel (MetaAudio's, 32 ms a frame, clips in segments) or fbank (AST's, 10 ms a frame).
+        front_end: log-mel (MetaAudio's, 32 ms a frame) or fbank (AST's, 10 ms a frame). Long clips are cut,
+            short ones repeated, or padded for fbank.
         n_frames: Frames; 157 of log-mel are 5 s.
         n_mels: Mel bins.
         mean: Of the training features; none measures it.
         std: Of the training features; none measures it.
         legacy_repeat: Stretch short clips by repeating every sample, as MetaAudio does, instead of tiling them.
-        check: Decode every clip before anything else.
-        skip_unusable: Go on without clips that cannot be used, saying how many; otherwise they stop the run.
         in_memory: Keep features and waveforms in memory.
         cache: Folder for features; none computes them anew.
     """
@@ -84,9 +96,7 @@ class AudioConfig:
     mean: float | None = None
     std: float | None = None
     legacy_repeat: bool = False
-    check: bool = True
-    skip_unusable: bool = False
-    in_memory: bool = True
+    in_memory: bool = False
     cache: str | None = None
 
 

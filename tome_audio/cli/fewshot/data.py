@@ -16,7 +16,13 @@ from tome_audio.audio.spectrum_facts import SPECTRUM_FACTS, SpectrumFacts, spect
 from tome_audio.audio.views import SpecViews
 from tome_audio.audio.waveform_augment import WaveformAugmentation, WaveformViews
 from tome_audio.cli.corpora import CorpusConfig, corpus_manifest
-from tome_audio.cli.fewshot.config import AudioConfig, ClassesConfig, EpisodesConfig, ViewsConfig
+from tome_audio.cli.fewshot.config import (
+    AudioConfig,
+    ClassesConfig,
+    EpisodesConfig,
+    ReadingConfig,
+    ViewsConfig,
+)
 from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.train_data import is_main_process
 from tome_audio.data.class_splits import apply_class_split, draw_class_split, read_class_split
@@ -50,7 +56,7 @@ class UsableClips:
 
 
 def find_clips(
-    data: str, corpus: CorpusConfig, classes: ClassesConfig, audio: AudioConfig, report: Path, parts: Sequence[str]
+    data: str, corpus: CorpusConfig, classes: ClassesConfig, audio: ReadingConfig, report: Path, parts: Sequence[str]
 ) -> UsableClips:
     """Return the clips of these parts, each looked at.
 
@@ -85,12 +91,15 @@ def split_classes(manifest: Manifest, classes: ClassesConfig) -> Manifest:
     if classes.split is not None:
         return apply_class_split(manifest, read_class_split(classes.split))
     if classes.n_valid or classes.n_test:
-        drawn = draw_class_split(manifest.labels, classes.n_valid, classes.n_test, classes.seed)
+        there = {label for entry in manifest.entries for label in entry.labels}
+        drawn = draw_class_split(
+            [label for label in manifest.labels if label in there], classes.n_valid, classes.n_test, classes.seed
+        )
         return apply_class_split(manifest, drawn)
     return manifest
 
 
-def _usable(wanted: Manifest, audio: AudioConfig, report: Path) -> UsableClips:
+def _usable(wanted: Manifest, audio: ReadingConfig, report: Path) -> UsableClips:
     with progress() as bars:
         task = bars.add_task("check", total=len(wanted))
         found = check_manifest(

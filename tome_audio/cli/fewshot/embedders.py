@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tome_audio.audio.front_end import FrontEnd
+from tome_audio.audio.spectrum_facts import SpectrumFacts
+from tome_audio.cli.fewshot.config import ViewsConfig
 from tome_audio.cli.loading import Prepare, load_model
 from tome_audio.losses import Distance
 from tome_audio.models import (
@@ -26,6 +28,7 @@ from tome_audio.models import (
 )
 
 FRONT_END = "front_end"
+_NO_VIEWS = ViewsConfig()
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,26 @@ class Embedder:
     head: Any = None
     distance: Distance = "squared"
     temperature: float = 1.0
-    views: dict[str, Any] | None = None
-    spectrum: dict[str, float] | None = None
+    views: ViewsConfig = _NO_VIEWS
+    spectrum: SpectrumFacts | None = None
     labels: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """Return what embeddings depend on: a checksum of the weights, and the front end."""
-        digest = hashlib.sha256()
-        for value in (*self.model.parameters(), *self.model.buffers()):
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        own: Callable[[], Any] = getattr(self.front_end, "facts", lambda: self.name)
-        return {"model": type(self.model).__name__, "weights": digest.hexdigest(), "front_end": own()}
+        """Return what embeddings depend on: checksums of all weights, arguments, and the front end."""
+        parts = [self.model] if self.head is None else [self.model, self.head]
+        front_end: Any = self.front_end.facts() if isinstance(self.front_end, FrontEnd) else self.name
+        if isinstance(front_end, str) and Path(front_end).is_file():  # a classifier's own: what its file says
+            front_end = [front_end, Path(front_end).stat().st_size, Path(front_end).stat().st_mtime_ns]
+        args = [getattr(part, "init_args", None) for part in parts]
+        return {"models": [_checksum(part) for part in parts], "args": args, "front_end": front_end}
+
+
+def _checksum(model: nn.Module) -> str:
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_embedder(name: str) -> Embedder:
@@ -96,9 +108,17 @@ def load_embedder(name: str) -> Embedder:
             if FRONT_END not in metadata.extra:
                 raise CheckpointError(f"{path} does not say what its input is: save it with extra={{'front_end': ...}}")
             extra = metadata.extra
+            try:
+                front_end, views = FrontEnd(**extra[FRONT_END]), ViewsConfig(**(extra.get("views") or {}))
+                spectrum = SpectrumFacts(**extra["spectrum"]) if extra.get("spectrum") else None
+            except (TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"{path} describes its input in a way that is unknown here ({error}): use it with the version of "
+                    "tome_audio that saved it"
+                ) from error
             return Embedder(
-                name, model.encoder, FrontEnd(**extra[FRONT_END]), model.head, extra.get("distance", "squared"),
-                extra.get("temperature", 1.0), extra.get("views"), extra.get("spectrum"), model.labels or (),
+                name, model.encoder, front_end, model.head, extra.get("distance", "squared"),
+                extra.get("temperature", 1.0), views, spectrum, model.labels or (),
             )  # fmt: skip
     loaded = load_model(name)
     if loaded.prepare is None or not loaded.trained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,9 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from tome_audio.audio.spectrum_facts import SpectrumFacts
 from tome_audio.cli.corpora import CorpusConfig
 from tome_audio.cli.evaluate import UNPATCHED
-from tome_audio.cli.fewshot.config import AudioConfig, ClassesConfig, ViewsConfig
+from tome_audio.cli.fewshot.config import ClassesConfig, ReadingConfig
 from tome_audio.cli.fewshot.data import class_members, find_clips, make_views
 from tome_audio.cli.fewshot.embedders import Embedder, load_embedder
 from tome_audio.cli.output import console, progress, warn, write_whole
@@ -35,8 +35,9 @@ from tome_audio.patch.config import Metric
 from tome_audio.patch.registry import UnsupportedModelError
 from tome_audio.profiling import environment, interleaved, ratio
 
-_CORPUS, _CLASSES, _AUDIO = CorpusConfig(), ClassesConfig(), AudioConfig()
+_CORPUS, _CLASSES, _AUDIO = CorpusConfig(), ClassesConfig(), ReadingConfig()
 _TURNS = 7
+_KEPT_IN_MEMORY = 5000  # clips whose features wait for the next r
 Classifier = Literal["own", "squared", "euclidean", "cosine", "simpleshot", "relation"]
 
 
@@ -59,7 +60,7 @@ def evaluate(
     cache: str | None = None,
     corpus: CorpusConfig = _CORPUS,
     classes: ClassesConfig = _CLASSES,
-    audio: AudioConfig = _AUDIO,
+    audio: ReadingConfig = _AUDIO,
 ) -> int:
     """Score a model on few-shot tasks: accuracy with its 95 % interval over tasks, MACs and speed-up of an episode.
 
@@ -87,7 +88,7 @@ def evaluate(
         cache: Folder for embeddings; none computes them anew.
         corpus: Which clips the folder of a corpus gives; a manifest says so itself.
         classes: Which classes belong to which part.
-        audio: Whether clips are checked and kept; the front end is the model's own.
+        audio: Whether clips are checked; how they become features, the model says itself.
     """
     rates = [] if r == UNPATCHED else parse_rates(r)
     if min(batch_size, n_tasks, 1 if threads is None else threads) < 1:
@@ -168,17 +169,16 @@ class _Scorer:
         if classifier == "relation" and (head is None or head.relation is None):
             raise ValueError(f"{embedder.name} has no relation head: choose another --classifier")
         self.classifier: Classifier = classifier
-        self.clips = SegmentedClips(tested, embedder.front_end, in_memory=True)
+        self.clips = SegmentedClips(tested, embedder.front_end, in_memory=len(tested) <= _KEPT_IN_MEMORY)
         self.base: SegmentedClips | None = None
         if classifier == "simpleshot":
             if base is None:
                 raise ValueError("simpleshot needs the mean embedding of training clips: the data has no split train")
             self.base = SegmentedClips(base, embedder.front_end)
-        views = ViewsConfig(**embedder.views) if embedder.views else ViewsConfig()
-        spectrum = None if embedder.spectrum is None else SpectrumFacts(**embedder.spectrum)
-        self.views = make_views(views, spectrum, testing=True)
+        self.views = make_views(embedder.views, embedder.spectrum, testing=True)
         self.has_views = self.views.support or (self.views.query and self._is_fused)
-        self.view_facts = [embedder.views, embedder.spectrum, seed] if self.has_views else None
+        seen = asdict(embedder.views), embedder.spectrum and asdict(embedder.spectrum), seed
+        self.view_facts = list(seen) if self.has_views else None
 
     @property
     def _is_fused(self) -> bool:
@@ -195,7 +195,7 @@ class _Scorer:
         own = {**self.embedder.facts(), **facts, "views": self.view_facts, "asked_and_learnt": self._is_fused}
         embedded = self._embedded(self.clips, network, own, on_done)
         labels = tuple(entry.labels[0] for entry in self.tested.entries)
-        mean = None if self.base is None else self._embedded(self.base, network, own).values[:, 0].mean(0)
+        mean = None if self.base is None else _mean_of_clips(self._embedded(self.base, network, own))
         return evaluate_tasks(
             EmbeddedClips(embedded.values, embedded.clip, labels), self.shape, self._compare(mean),
             n_tasks=self.n_tasks, seed=self.seed, support_views=self._learnt_from, ties=self.ties,
@@ -246,6 +246,13 @@ class _Scorer:
             return lambda support, query: prototypical_logits(cl2n(query, mean), cl2n(support, mean).mean(2), "squared")
         distance: Any = self.classifier
         return lambda support, query: prototypical_logits(query, support.mean(2), distance)
+
+
+def _mean_of_clips(embedded: Embedded) -> Tensor:
+    """Return the mean over clips (D,), whatever number of segments each has."""
+    counts = torch.bincount(embedded.clip)
+    weights = 1 / counts[embedded.clip].to(embedded.values)
+    return (embedded.values[:, 0] * weights[:, None]).sum(0) / len(counts)
 
 
 def _advance(bars: Any, task: Any, done: int) -> None:

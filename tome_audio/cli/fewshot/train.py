@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -126,7 +127,7 @@ def train(
     task = build_task(head, contrastive, merge, network, trainer.seed)
     trained: nn.Module = network
     if encoder.freeze:
-        _check_frozen(network, views, merge)
+        _check_frozen(encoder, network, views, merge)
         trained = network.head
     spectrum, frozen = find_spectrum(views, learnt, trainer.seed), network if encoder.freeze else None
     sets = _data(found, front_end, episodes, audio, views, spectrum, frozen, trainer.seed)
@@ -136,7 +137,7 @@ def train(
     with progress() as bars:
         callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
         callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
-        facts = {**recipe_facts(recipe), **_clip_facts([entry.id for entry in found.manifest.entries])}
+        facts = {**recipe_facts(recipe), **_clip_facts(found.manifest)}
         result = Trainer(task, trained, sets, trainer, folder, callbacks=callbacks, facts=facts).run(resume)
     if is_main_process():
         facts = {"data": data, **recipe, "trainer": asdict(trainer)}
@@ -153,7 +154,9 @@ def _announce(kind: str, trained: nn.Module, learnt: Manifest, n_valid: int) -> 
     )
 
 
-def _check_frozen(network: FewShotNetwork, views: ViewsConfig, merge: MergingConfig) -> None:
+def _check_frozen(encoder: EncoderConfig, network: FewShotNetwork, views: ViewsConfig, merge: MergingConfig) -> None:
+    if encoder.start is None:
+        raise ValueError("encoder.freeze keeps an encoder that was trained before: say which with encoder.start")
     if network.head.is_empty:
         raise ValueError(
             "nothing is left to train: encoder.freeze needs head.projection with a contrastive loss, or head.relation; "
@@ -183,7 +186,8 @@ def _data(
         if frozen is None:
             return clips
         network = frozen.eval()
-        embedded = embed_clips(clips, network.encode, {})
+        facts = {"weights": [float(w.double().sum()) for w in network.encoder.state_dict().values()]}
+        embedded = embed_clips(clips, network.encode, facts | front_end.facts(), folder=audio.cache)
         return EmbeddedSegments(embedded.values[:, 0], embedded.clip)
 
     learnt, checked = found.part("train"), found.part("valid")
@@ -208,8 +212,12 @@ def recipe_facts(recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _clip_facts(ids: list[str]) -> dict[str, Any]:
-    return {"first clips": ids[:3], "last clip": ids[-1], "n_clips": len(ids)}
+def _clip_facts(manifest: Manifest) -> dict[str, Any]:
+    """Return which clips and classes are whose: a class that moved to another part is another run."""
+    parts = {part: manifest.select(part) for part in sorted({str(entry.split) for entry in manifest.entries})}
+    listed = json.dumps([[part, entry.id, entry.labels] for part, own in parts.items() for entry in own.entries])
+    classes = {f"classes to {part}": sorted({e.labels[0] for e in own.entries}) for part, own in parts.items()}
+    return {"clips": len(manifest), "clip list": hashlib.sha256(listed.encode()).hexdigest()[:16], **classes}
 
 
 def _finish(
