@@ -18,7 +18,7 @@ from tome_audio.models import load_checkpoint
 from tome_audio.models.few_shot import ENCODERS
 
 pytest.importorskip("accelerate")
-RATE, N_SAMPLES = 16000, 25600  # 48 frames of either front end, and no second segment
+RATE, N_SAMPLES = 16000, {"log-mel": 24064, "fbank": 7920}  # 48 frames of a front end, and no second segment
 CLASSES = ("low", "high", "click")
 KINDS = {
     "cnn": ("--encoder.kind", "cnn", "--encoder.pool", "[2,2]"),
@@ -30,22 +30,22 @@ MEL_FIRST = ("ast", "timm")
 """The encoders whose first convolution takes mel bins as rows; the others take frames."""
 
 
-def sound(label, i):
+def sound(label, i, n_samples):
     """A low tone, a high one, or silence with one click, each with faint noise: few mel bins, or few frames."""
-    noise = np.random.default_rng([len(label), i]).normal(0, 1e-4, N_SAMPLES)
+    noise = np.random.default_rng([len(label), i]).normal(0, 1e-4, n_samples)
     if label == "click":
         noise[2000 + 500 * i] = 0.9
         return noise
-    return noise + 0.5 * np.sin(2 * np.pi * {"low": 300, "high": 3000}[label] / RATE * np.arange(N_SAMPLES))
+    return noise + 0.5 * np.sin(2 * np.pi * {"low": 300, "high": 3000}[label] / RATE * np.arange(n_samples))
 
 
-def decaying_noise(label, i):
+def decaying_noise(label, i, n_samples):
     """Loud noise that gets ever fainter: a wide range of values, no two of them alike."""
     draws = np.random.default_rng([len(label), i])
-    return draws.normal(0, 0.2, N_SAMPLES) * np.exp(-np.arange(N_SAMPLES) / 6000)
+    return draws.normal(0, 0.2, n_samples) * np.exp(-4 * np.arange(n_samples) / n_samples)
 
 
-def write_sounds(folder, make):
+def write_sounds(folder, make, n_samples):
     """Three clips of each class in each split: which clips are for what, the data itself says."""
     entries = []
     folder.mkdir()
@@ -53,7 +53,7 @@ def write_sounds(folder, make):
         for label in CLASSES:
             for i in range(3):
                 path = folder / f"{split}-{label}-{i}.wav"
-                soundfile.write(path, make(label, 3 * number + i), RATE, subtype="FLOAT")
+                soundfile.write(path, make(label, 3 * number + i, n_samples), RATE, subtype="FLOAT")
                 entries.append(Entry(path.stem, path, (label,), split))
     return write_manifest(Manifest(tuple(entries), CLASSES), folder)
 
@@ -79,7 +79,8 @@ def through(run, config, tmp_path, seen):
     """Train on sounds for an epoch, then score the model; return what was seen in the two."""
 
     def call(make, kind, front_end, n_mels, n_frames=48):
-        data, model = write_sounds(tmp_path / "sounds", make), tmp_path / "out" / "model.safetensors"
+        data = write_sounds(tmp_path / "sounds", make, N_SAMPLES[front_end])
+        model = tmp_path / "out" / "model.safetensors"
         audio = ("--audio.front_end", front_end, "--audio.n_mels", n_mels, "--audio.n_frames", n_frames)
         short = ("--trainer.epochs", 1, "--episodes.n_way", 3, "--episodes.n_query", 1, "--episodes.per_epoch", 2)
         words = ("--config", config, "--data", data, "--out", tmp_path / "out", *audio, *KINDS[kind], *short)

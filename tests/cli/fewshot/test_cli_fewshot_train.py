@@ -210,9 +210,12 @@ def test_a_frozen_encoder_embeds_each_clip_once_and_stays_as_it_is(
         (("--head.relation", "true", "--merge.r", "4"), "is not trained merged"),
     ],
 )
-def test_a_frozen_encoder_refuses_what_it_cannot_do(train, words, said):
-    code, _, err = train("--encoder.freeze", "true", *words)
+def test_a_frozen_encoder_refuses_what_it_cannot_do(train, untrained, words, said):
+    freeze = ("--encoder.freeze", "true", "--audio.n_frames", "120", "--audio.check", "false", *words)
+    code, _, err = train("--encoder.start", untrained("ast"), *freeze)
     assert code == 2 and said in err
+    code, _, err = train(*freeze)
+    assert code == 2 and "say which with encoder.start" in err
 
 
 def start_of_training(train, tmp_path, start, *words):
@@ -225,7 +228,7 @@ def start_of_training(train, tmp_path, start, *words):
 
 def test_it_starts_from_a_few_shot_network_with_its_statistics(train, untrained, tmp_path):
     start = untrained("ast", head={"relation": True})
-    found, metadata = start_of_training(train, tmp_path, start, "--head.relation", "true")
+    found, metadata = start_of_training(train, tmp_path, start, "--head.relation", "true", "--audio.n_frames", "120")
     given = load_checkpoint(start)[0]
     named = [name for name, _ in given.encoder.named_parameters()]
     assert all(torch.allclose(given.encoder.state_dict()[name], found[name], atol=1e-6) for name in named)
@@ -246,7 +249,8 @@ def test_it_starts_from_a_classifier_of_train(train, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (CNN, "does not fit the encoder to be trained (blocks."),
+        (CNN, "was trained on fbank features: set audio.front_end to fbank"),
+        (("--encoder.kind", "cnn", "--encoder.pool", "[2,2]"), "does not fit the encoder to be trained (blocks."),
         (("--audio.n_frames", "90"), "does not fit the encoder to be trained (v.pos_embed"),
         (("--encoder.width", "32"), "does not fit the encoder to be trained (v."),
     ],
