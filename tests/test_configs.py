@@ -6,15 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 
 from tome_audio.audio.features import AstStatistics
+from tome_audio.cli.fewshot import build as few_shot_build
+from tome_audio.cli.fewshot.data import make_views, shapes
+from tome_audio.cli.fewshot.train import train as few_shot_train
 from tome_audio.cli.main import _commands, _parser, instantiated
 from tome_audio.cli.train_build import build_task, meta_model
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "egs").rglob("conf/*.yaml"))
-TRAIN = [path for path in CONFIGS if path.parent.parent.name != "smoke"]
-RECIPES = sorted({path.parent.parent for path in TRAIN})
+FEW_SHOT = [path for path in CONFIGS if path.parent.parent.name == "fewshot" and not path.name.startswith("pretrain_")]
+PRESETS = sorted((ROOT / "egs" / "fewshot" / "presets").glob("*.yaml"))
+TRAIN = [path for path in CONFIGS if path.parent.parent.name != "smoke" and path not in FEW_SHOT]
+RECIPES = sorted({path.parent.parent for path in TRAIN if path.parent.parent.name != "fewshot"})
+SCENARIOS = ("plain", "enriched", "attention", "contrastive_cpl", "contrastive_apl", "augmented_cpl", "augmented_apl")
 
 
 def name(path):
@@ -105,3 +112,119 @@ def test_published_numbers_are_in_the_configs(parser):
     esc = read("esc50/conf/ast.yaml")
     assert (esc.trainer.lr, esc.trainer.batch_size, esc.augment.timem, esc.loss.binary) == (1e-4, 48, 96, False)
     torch.testing.assert_close(esc.trainer.learning_rate.factor(0, 6, 100), 0.85**2)
+
+
+@pytest.fixture(scope="module")
+def few_shot():
+    """Return a function that reads configs of `tome-audio fewshot train`, later ones on top, as `given` and as groups.
+
+    By a parser of this command alone: there are a hundred pairs to read.
+    """
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_function_arguments(few_shot_train, skip={"resume"}, as_group=False)
+
+    def read(*paths):
+        given = parser.parse_args([*(f"--config={path}" for path in paths), "--data", "anywhere"])
+        return given, instantiated(parser, given)
+
+    return read
+
+
+def test_the_five_scenarios_and_the_presets_are_there():
+    assert set(SCENARIOS) <= {path.stem for path in FEW_SHOT} and {"smoke", "metaaudio", "relation"} <= {
+        path.stem for path in FEW_SHOT
+    }
+    assert [path.stem for path in PRESETS] == ["birdclef", "esc50", "fsdkaggle18", "nsynth", "voxceleb"]
+
+
+@pytest.mark.parametrize("path", FEW_SHOT, ids=name)
+def test_a_few_shot_config_is_read_by_the_command(path, parser):
+    parsed = parser.parse_args(["fewshot", "train", "--config", str(path), "--data", "anywhere"])["fewshot"]["train"]
+    for key, value in leaves(yaml.safe_load(path.read_text())):
+        found = parsed[key]
+        assert (list(found) if isinstance(found, tuple) else found) == value, key
+
+
+def check_it_builds(options, scenario):
+    """Network, task and views of a config fit together."""
+    head = options.head if options.contrastive.kind != "none" else replace(options.head, projection=None)
+    labels = tuple(f"class {i}" for i in range(options.episodes.n_way))
+    network = few_shot_build.build_network(options.encoder, head, options.audio, options.views.n_views, labels)
+    assert sum(weights.numel() for weights in network.parameters()) > 1000 and network.labels == labels
+    task = few_shot_build.build_task(head, options.contrastive, options.merge, network, seed=0)
+    assert callable(task.loss)
+    train, valid = shapes(options.episodes)
+    assert train.n_way >= valid.n_way
+    if options.views.kind == "spec":
+        views = make_views(options.views, None, testing=False).of_features
+        spectrograms = torch.zeros(1, options.audio.n_frames, options.audio.n_mels)
+        assert views(spectrograms, torch.Generator().manual_seed(0)).shape[1] == 4
+    if scenario and options.contrastive.kind == "cpl":
+        assert options.contrastive.n_negatives <= train.n_query
+    assert options.trainer.learning_rate.factor(0, 0, 10**6) >= 0
+
+
+@pytest.mark.parametrize("path", FEW_SHOT, ids=name)
+def test_a_few_shot_config_builds_its_network_alone_and_with_every_preset(path, few_shot):
+    _, alone = few_shot(path)
+    check_it_builds(alone, scenario=True)
+    own = dict(leaves(yaml.safe_load(path.read_text())))
+    for preset in PRESETS:
+        given, options = few_shot(path, preset)
+        on_top = dict(leaves(yaml.safe_load(preset.read_text())))
+        for key, value in {**own, **on_top}.items():
+            assert (list(given[key]) if isinstance(given[key], tuple) else given[key]) == value, (key, preset.stem)
+        check_it_builds(options, scenario=path.stem in SCENARIOS)
+
+
+def test_scenarios_are_what_their_names_say(few_shot):
+    found = {stem: few_shot(ROOT / "egs" / "fewshot" / "conf" / f"{stem}.yaml")[1] for stem in SCENARIOS}
+    said = {stem: (o.views.kind != "none", o.head.fusion, o.contrastive.kind) for stem, o in found.items()}
+    assert said == {
+        "plain": (False, False, "none"), "enriched": (True, False, "none"), "attention": (True, True, "none"),
+        "contrastive_cpl": (False, False, "cpl"), "contrastive_apl": (False, False, "apl"),
+        "augmented_cpl": (True, True, "cpl"), "augmented_apl": (True, True, "apl"),
+    }  # fmt: skip
+    for options in found.values():  # what the published experiments share
+        trainer, curve = options.trainer, options.trainer.learning_rate
+        assert options.encoder.kind == "crnn" and options.head.distance == "euclidean"
+        assert (trainer.epochs, trainer.batch_size, trainer.patience, trainer.optimizer) == (200, 1, 70, "adam")
+        assert (curve.curve, curve.start, curve.every) == ("multistep", 20, 20)
+        assert shapes(options.episodes)[0] == shapes(options.episodes)[1] and options.episodes.per_epoch == 100
+        if options.head.fusion:
+            assert options.views.train_query and options.views.test_query
+        else:
+            assert options.views.train_support and not options.views.train_query
+
+
+# Order of the columns: ESC-50, FSD, NSynth, BirdCLEF, VoxCeleb.
+PUBLISHED = {
+    "views.mask_param": (7, 16, 9, 6, 6),
+    "views.warp": (20, 22, 36, 29, 29),
+    "views.num_mask": (2, 1, 1, 1, 1),
+    "views.p": (0.3127, 0.282, 0.42157, 0.298, 0.298),
+    "trainer.lr": (3.8e-4, 7e-4, 8e-4, 1.49e-3, 1.49e-3),
+    "trainer.learning_rate.decay": (0.376, 0.4482, 0.48426, 0.59974, 0.59974),
+    "head.projection": ((128, 256), (512, 256), (64, 64), (128, 256), (128, 256)),
+    "contrastive.weight": (1.7235, 2.022308, 8.566, 9.1625, 9.1625),
+    "contrastive.temperature": (6.0488, 9.2361, 4.081, 2.6981, 2.6981),
+    "contrastive.n_negatives": (3, 5, 3, 4, 4),
+    "contrastive.angle": (15.0, 30.0, 15.0, 15.0, 0.0),
+    "contrastive.prototypes_as_anchors": (True, False, False, False, True),
+    "audio.n_frames": (157, 157, 126, 157, 157),
+}
+
+
+@pytest.mark.parametrize("column", range(5), ids=("esc50", "fsdkaggle18", "nsynth", "birdclef", "voxceleb"))
+def test_published_settings_are_in_the_presets(column, few_shot):
+    """Those of arXiv 2509.10074, which its loss functions as they were published need: legacy."""
+    stem = ("esc50", "fsdkaggle18", "nsynth", "birdclef", "voxceleb")[column]
+    folder = ROOT / "egs" / "fewshot"
+    given, options = few_shot(folder / "conf" / "augmented_apl.yaml", folder / "presets" / f"{stem}.yaml")
+    assert {key: given[key] for key in PUBLISHED} == {key: values[column] for key, values in PUBLISHED.items()}
+    assert options.contrastive.legacy and options.contrastive.kind == "apl"
+    assert options.views.data == {"fsdkaggle18": "fsd", "voxceleb": None}.get(stem, stem)
+    # Projections are published with the size of what they read: four views of 64 numbers.
+    network = few_shot_build.build_network(options.encoder, options.head, options.audio, options.views.n_views, ("a",))
+    assert network.head.projection.in_dim == 256

@@ -1,6 +1,7 @@
 """Every recipe: its shell is sound, its options are known, its papers are there; the smoke recipe runs end to end."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,17 @@ from tome_audio.cli.main import _commands, _parser
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.parent for path in (ROOT / "egs").glob("*/run.sh"))
 CONFIGS = sorted((ROOT / "egs").rglob("conf/*.yaml"))
-CORPORA = [recipe for recipe in RECIPES if "--smoke" in (recipe / "run.sh").read_text()]
-SMALL = [config for config in CONFIGS if config.parent.parent not in CORPORA]
+FEW_SHOT = ROOT / "egs" / "fewshot"
+SHARED = [recipe for recipe in RECIPES if "recipe.sh" in (recipe / "run.sh").read_text()]
+CORPORA = [recipe for recipe in SHARED if recipe != FEW_SHOT]
+SMALL = [config for config in CONFIGS if config.parent.parent not in SHARED]
 STAGES = ["download", "manifest", "train", "teacher-logits", "train", "evaluate", "results"]
 
 
 def test_there_are_recipes():
     assert RECIPES and CONFIGS and SMALL
-    assert {recipe.name for recipe in CORPORA} >= {"speechcommands", "esc50", "fsdd", "audioset"}
+    assert {recipe.name for recipe in CORPORA} >= {"speechcommands", "esc50", "fsdd", "audioset"} and FEW_SHOT in SHARED
+    assert all("--smoke" in (recipe / "run.sh").read_text() for recipe in SHARED)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
@@ -35,7 +39,7 @@ def test_a_recipe_is_complete_and_thin(recipe):
     subprocess.run(["bash", "-n", recipe / "run.sh"], check=True)
 
 
-@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+@pytest.mark.parametrize("recipe", SHARED, ids=lambda p: p.name)
 def test_what_recipes_share_is_written_once(recipe):
     shared, script = ROOT / "egs" / "recipe.sh", (recipe / "run.sh").read_text()
     subprocess.run(["bash", "-n", shared], check=True)
@@ -108,7 +112,7 @@ def test_a_recipe_runs_from_end_to_end(recipe, tool, tmp_path):
     assert again.returncode == 0 and again.stdout.count("stage ") == 1, again.stderr
 
 
-@pytest.mark.parametrize("recipe", CORPORA, ids=lambda p: p.name)
+@pytest.mark.parametrize("recipe", SHARED, ids=lambda p: p.name)
 def test_a_recipe_refuses_what_it_does_not_know(recipe):
     for words in (["--no-such-option", "1"], ["--stage"]):
         done = call(recipe, os.environ, *words)
@@ -186,3 +190,71 @@ def test_every_option_of_the_reference_command_has_its_counterpart(recipe):
                "teachers_preds")  # fmt: skip
     lacking = [option for option in options if f"`--{option}`" not in text]
     assert not lacking
+
+
+@pytest.mark.recipe
+def test_the_few_shot_recipe_runs_from_end_to_end(tool, tmp_path):
+    before = (FEW_SHOT / "RESULTS.md").read_text()
+    done = call(FEW_SHOT, tool, "--smoke", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert stages(done) == [
+        "0: tome-audio download", "1: tome-audio manifest", "2: tome-audio manifest", "2: tome-audio train",
+        "3: tome-audio fewshot train", "4: tome-audio fewshot evaluate", "5: tome-audio results",
+    ]  # fmt: skip
+    (table,) = tmp_path.rglob("evaluate.csv")
+    scored = pd.read_csv(table)
+    assert list(scored["r"].astype(str)) == ["0", "2x"] and scored["macs_cut"][1] > 1.5
+    assert (scored["n_tasks"] == 50).all()
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert "50 tasks, 3-way 2-shot 2-query" in written and "| 2x |" in written and "run.sh --smoke" in written
+    assert (FEW_SHOT / "RESULTS.md").read_text() == before
+    again = call(FEW_SHOT, tool, "--smoke", "--out", tmp_path, "--stage", 3, "--stop-stage", 3)
+    assert again.returncode == 0 and again.stdout.count("stage ") == 1, again.stderr
+
+
+def stages(done):
+    """Return number and command of every stage that was run."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("stage ")]
+    return [re.split(" -| /", line.removeprefix("stage "))[0] for line in lines]
+
+
+def few_shot_lines(env, *words):
+    done = call(FEW_SHOT, env, "--data", "D", "--out", "O", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_few_shot_recipe_hands_its_options_on(echo):
+    own = ("--corpus", "words", "--classes", "S.json", "--add", "[E,F]", "--k-shot", 3, "--n-query", 2, "--n-tasks", 9)
+    own += ("--classifier", "cosine", "--config", "words", "--seed", 4, "--r", "0,2x", "--train-r", "2x")
+    manifest, part, learn, train, evaluate, results = few_shot_lines(echo, *own, "--", "--episodes.valid", 7)
+    clips = "O/data-words"
+    assert manifest == f"stage 1: tome-audio manifest --data D --out {clips} --add [E,F]"  # a folder of no known corpus
+    assert part.endswith(f"--data {clips} --out O/pretrain-words-words-seed4/data --classes S.json --part train")
+    assert "conf/pretrain_words.yaml --data O/pretrain-words-words-seed4/data" in learn and "--trainer.seed 4" in learn
+    run = "O/words-words-at2x-seed4"
+    assert f"conf/words.yaml --data {clips} --out {run} --resume --trainer.seed 4 --classes.split S.json " in train
+    assert "--encoder.start O/pretrain-words-words-seed4/model.safetensors --merge.r 2x --merge.evaluate 2x" in train
+    assert train.endswith(" --episodes.valid 7") and "--episodes.valid" not in evaluate
+    assert f"--model {run}/model.safetensors --data {clips} --classes.split S.json --r 0,2x --n_way 5 " in evaluate
+    assert "--k_shot 3 --n_query 2 --n_tasks 9 --classifier cosine" in evaluate
+    folder = evaluate.split("--out ")[1]
+    assert folder.startswith(run) and results.startswith(f"stage 5: tome-audio results {folder} ")
+
+
+@pytest.mark.parametrize("config", [*sorted(path.stem for path in (FEW_SHOT / "conf").glob("[!p]*.yaml")), "plain"])
+def test_presets_come_on_top_of_the_scenarios_alone(config, echo):
+    for corpus in ("nsynth", "words"):
+        words = ("--config", config, "--corpus", corpus, "--stage", 3, "--stop-stage", 4)
+        train, evaluate = few_shot_lines(echo, *words)
+        scenario = config.split("_")[0] in ("plain", "enriched", "attention", "contrastive", "augmented", "relation")
+        with_preset = f"conf/{config}.yaml --config {FEW_SHOT}/presets/{corpus}.yaml " in train
+        assert with_preset == (scenario and corpus == "nsynth"), train
+        shots = "--k_shot 1 --n_query 1" if config in ("metaaudio", "wide") else "--k_shot 5 --n_query 5"
+        assert shots in evaluate and "--classes.split" not in train
+
+
+def test_the_corpora_that_can_be_fetched_are_named_to_the_manifest(echo):
+    for corpus, named in (("esc50", True), ("speechcommands", True), ("fsdd", True), ("voxceleb", False)):
+        (line,) = few_shot_lines(echo, "--corpus", corpus, "--stop-stage", 1)
+        assert (f"--corpus.name {corpus}" in line) == named and f"--out O/data-{corpus}" in line

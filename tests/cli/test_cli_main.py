@@ -8,8 +8,14 @@ from tome_audio.merge import ComputeTarget, Schedule
 
 COMMANDS = (
     "demo", "classify", "inspect", "visualize", "serve", "sweep", "fit", "bench-report", "evaluate", "teacher-logits",
-    "download", "manifest", "overlay", "train", "results",
+    "download", "manifest", "overlay", "train", "results", "fewshot",
 )  # fmt: skip
+FEW_SHOT = ("train", "evaluate", "tune")
+
+
+def test_help_of_a_group_lists_its_commands_and_the_exit_codes(run):
+    code, out, _ = run("fewshot", "--help")
+    assert code == 0 and all(name in out for name in (*FEW_SHOT, "exit codes"))
 
 
 def test_help_lists_every_command_and_the_exit_codes(run):
@@ -17,9 +23,9 @@ def test_help_lists_every_command_and_the_exit_codes(run):
     assert code == 0 and all(name in out for name in (*COMMANDS, "exit codes"))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], *(f"fewshot {name}" for name in FEW_SHOT)])
 def test_help_of_every_command_has_an_example_and_says_what_each_option_does(run, command):
-    code, out, _ = run(command, "--help")
+    code, out, _ = run(*command.split(), "--help")
     assert code == 0 and "Example: tome-audio" in " ".join(out.split())
     words = out.split("options:")[1].splitlines()
     for i, line in enumerate(words):
@@ -28,7 +34,17 @@ def test_help_of_every_command_has_an_example_and_says_what_each_option_does(run
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["nonsense"], ["sweep"], ["classify"], ["inspect", "--model", "x", "--wrong", "1"]]
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["sweep"],
+        ["classify"],
+        ["fewshot"],
+        ["fewshot", "nonsense"],
+        ["fewshot", "train"],
+        ["inspect", "--model", "x", "--wrong", "1"],
+    ],
 )
 def test_wrong_command_lines_exit_with_two(run, words):
     code, out, err = run(*words)

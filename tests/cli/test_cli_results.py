@@ -57,3 +57,28 @@ def test_the_spread_is_that_of_the_population(tmp_path, run):
     mean = sum(values) / 3
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / 3)
     assert f"| 0 | {mean:.2f} ± {spread:.2f} |" in run("results", *folders)[1]
+
+
+def few_shot_run(folder, accuracy, interval, n_tasks=10000):
+    evaluated(folder, [row("unpatched", accuracy, interval=interval)])
+    path = folder / "evaluate.json"
+    found = json.loads(path.read_text())
+    found["options"] |= {"n_tasks": n_tasks, "episodes": "5-way 1-shot 1-query", "classifier": "squared"}
+    path.write_text(json.dumps(found))
+    return folder
+
+
+def test_tasks_have_their_shape_and_their_interval_in_the_table(tmp_path, run):
+    folders = [few_shot_run(tmp_path / f"m-seed{i}" / "evaluate-1shot", 68.0 + i, 0.38) for i in range(2)]
+    code, text, _ = run("results", folders[0])
+    assert code == 0 and "10000 tasks, 5-way 1-shot 1-query, classifier squared, on 10 clips" in text
+    assert "| r | accuracy % | 95 % interval ± |" in text and "| unpatched | 68.00 | 0.3800 |" in text
+    code, text, _ = run("results", *folders)
+    assert code == 0 and "| unpatched | 68.50 ± 0.50 | 0.3800 ± 0.0000 |" in text and "over 2 runs" in text
+
+
+def test_tasks_and_clips_are_not_put_into_one_table(tmp_path, run):
+    tasks = few_shot_run(tmp_path / "few-seed0", 68.0, 0.38)
+    clips = evaluated(tmp_path / "plain-seed0", [row("unpatched", 70.0)])
+    code, _, err = run("results", tasks, clips)
+    assert code == 2 and "over tasks and over clips do not belong in one table" in err

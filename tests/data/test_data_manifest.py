@@ -8,7 +8,7 @@ import torch
 from clip_files import write_clip
 
 from tome_audio.data.clips import DataError
-from tome_audio.data.manifest import Entry, Manifest, find_manifest
+from tome_audio.data.manifest import Entry, Manifest, find_manifest, joined
 
 
 def entry(name: str, *labels: str, **known) -> Entry:
@@ -85,3 +85,13 @@ def test_digits_with_speakers_become_a_manifest(tmp_path):
     found = {e.id: (e.labels, e.speaker, e.split) for e in find_manifest(tmp_path).entries}
     assert found["recordings/0_ann_7"] == (("0",), "ann", "train")
     assert found["recordings/1_bob_3"] == (("1",), "bob", "test")
+
+
+def test_joined_manifests_share_classes_and_keep_every_clip():
+    more = Manifest((entry("1", "owl", split="test"), entry("9", "cat", split="train")), ("owl", "cat"), ("Owl", "Cat"))
+    found = joined(ANIMALS, more, "woods")
+    assert found.labels == ("dog", "cat", "owl") and found.names == ("dog", "cat", "Owl")
+    assert [e.id for e in found.entries] == ["1", "2", "3", "woods/1", "9"]
+    assert found.entries[3].path == Path("1.wav") and found.entries[3].split == "test"
+    with pytest.raises(DataError, match="'woods/1' is listed twice"):
+        joined(found, more.without(["9"]), "woods")

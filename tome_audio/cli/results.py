@@ -106,8 +106,11 @@ def _text(groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str, command
 def _tasks(runs: Sequence[Mapping[str, Any]]) -> str:
     # Of `tome-audio fewshot evaluate`.
     options = [run["options"] for run in runs]
-    if not any("n_tasks" in own for own in options):
+    counted = sum("n_tasks" in own for own in options)
+    if not counted:
         return ""
+    if counted < len(options):
+        raise ValueError("accuracy over tasks and over clips do not belong in one table: call it once for each")
     asked = sorted({f"{own['n_tasks']} tasks, {own['episodes']}, classifier {own['classifier']}" for own in options})
     return f"{' or '.join(asked)}, on "
 

@@ -246,7 +246,7 @@ def test_it_starts_from_a_classifier_of_train(train, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (CNN, "does not fit the encoder to be trained (blocks."),
+        (CNN, "was trained on fbank features: set audio.front_end to fbank"),
         (("--audio.n_frames", "90"), "does not fit the encoder to be trained (v.pos_embed"),
         (("--encoder.width", "32"), "does not fit the encoder to be trained (v."),
     ],
