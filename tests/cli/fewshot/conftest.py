@@ -67,14 +67,14 @@ def untrained(tmp_path_factory):
     """Write few-shot networks with random weights, by encoder and head, as checkpoints of training are."""
     folder = tmp_path_factory.mktemp("untrained")
 
-    def write(encoder="cnn", head=None, **extra):
+    def write(encoder="cnn", head=None, n_frames=48, **extra):
         torch.manual_seed(0)
         args = {"n_mels": 16, "n_frames": 16, "pool": [2, 2]}
         front = FrontEnd("log-mel", 16, 16, -10.0, 20.0)
         if encoder == "ast":
             args = {"variant": None, "width": 16, "depth": 2, "n_heads": 2, "fstride": 8, "tstride": 8, "pool": "avg"}
-            args |= {"n_mels": 32, "n_frames": 120}
-            front = FrontEnd("fbank", 120, 32, -8.0, 3.0)
+            args |= {"n_mels": 32, "n_frames": n_frames}
+            front = FrontEnd("fbank", n_frames, 32, -8.0, 3.0)
         network = FewShotNetwork(encoder, args, head or {}, labels=("7", "300"))
         path = folder / f"{encoder}-{len(list(folder.iterdir()))}.safetensors"
         save_checkpoint(path, network, extra={"front_end": front.facts(), "distance": "squared", **extra})

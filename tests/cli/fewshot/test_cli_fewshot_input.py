@@ -18,7 +18,9 @@ from tome_audio.models import load_checkpoint
 from tome_audio.models.few_shot import ENCODERS
 
 pytest.importorskip("accelerate")
-RATE, N_SAMPLES = 16000, {"log-mel": 24064, "fbank": 7920}  # 48 frames of a front end, and no second segment
+RATE = 16000
+N_SAMPLES = {"log-mel": 24064, "fbank": 7920}
+"""Of 48 frames, and of no second segment."""
 CLASSES = ("low", "high", "click")
 KINDS = {
     "cnn": ("--encoder.kind", "cnn", "--encoder.pool", "[2,2]"),

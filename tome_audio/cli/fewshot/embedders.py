@@ -74,7 +74,8 @@ class Embedder:
 
     def facts(self) -> dict[str, Any]:
         """Return what embeddings depend on: checksums of all weights, arguments, and the front end."""
-        parts = [self.model] if self.head is None else [self.model, self.head]
+        fusion = None if self.head is None else self.head.fusion
+        parts = [self.model] if fusion is None else [self.model, fusion]
         front_end: Any = self.front_end.facts() if isinstance(self.front_end, FrontEnd) else self.name
         if isinstance(front_end, str) and Path(front_end).is_file():  # a classifier's own: what its file says
             front_end = [front_end, Path(front_end).stat().st_size, Path(front_end).stat().st_mtime_ns]

@@ -132,8 +132,7 @@ def train(
     spectrum, frozen = find_spectrum(views, learnt, trainer.seed), network if encoder.freeze else None
     sets = _data(found, front_end, episodes, audio, views, spectrum, frozen, trainer.seed)
     if is_main_process():
-        n_valid = 0 if sets.valid is None else len({e.labels for e in found.manifest.entries if e.split == "valid"})
-        _announce(encoder.kind, trained, learnt, n_valid)
+        _say_what_is_trained(encoder.kind, trained, found, sets)
     with progress() as bars:
         callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
         callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
@@ -146,8 +145,11 @@ def train(
     return 1 if found.n_skipped else 0
 
 
-def _announce(kind: str, trained: nn.Module, learnt: Manifest, n_valid: int) -> None:
+def _say_what_is_trained(kind: str, trained: nn.Module, found: UsableClips, sets: TrainingData) -> None:
+    learnt, checked = found.part("train"), found.part("valid")
+    assert learnt is not None  # the caller has seen it
     n_weights = sum(weights.numel() for weights in trained.parameters())
+    n_valid = 0 if sets.valid is None or checked is None else len(checked.labels)
     console().print(
         f"training {kind} ({n_weights:,} parameters) on {len(learnt.labels)} classes with {len(learnt)} clips, "
         f"{n_valid} classes to validate on"
@@ -155,8 +157,6 @@ def _announce(kind: str, trained: nn.Module, learnt: Manifest, n_valid: int) -> 
 
 
 def _check_frozen(encoder: EncoderConfig, network: FewShotNetwork, views: ViewsConfig, merge: MergingConfig) -> None:
-    if encoder.start is None:
-        raise ValueError("encoder.freeze keeps an encoder that was trained before: say which with encoder.start")
     if network.head.is_empty:
         raise ValueError(
             "nothing is left to train: encoder.freeze needs head.projection with a contrastive loss, or head.relation; "
@@ -166,6 +166,8 @@ def _check_frozen(encoder: EncoderConfig, network: FewShotNetwork, views: ViewsC
         raise ValueError("a frozen encoder embeds each clip once: set views.kind to none, or encoder.freeze to false")
     if merge.is_on:
         raise ValueError("a frozen encoder is not trained merged: leave merge out, and give --r to evaluate")
+    if encoder.start is None:
+        raise ValueError("encoder.freeze keeps an encoder that was trained before: say which with encoder.start")
 
 
 def _data(
