@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from generated_clips import TEST, write_manifest
-from safetensors.torch import load_file
 
 from tome_audio.cli.fewshot import tune as command
 from tome_audio.cli.fewshot.config import EncoderConfig, ViewsConfig
@@ -108,13 +106,8 @@ def test_a_killed_trial_is_ended_in_its_folder_with_its_settings(tune, config, c
     code, _, err = tune(space, 1, *long)
     assert code == 0 and [path.name for path in out.glob("trial-*")] == ["trial-0"], err
     assert len(pd.read_csv(out / "trial-0" / "steps.csv")) == 4
-    ended = load_file(out / "trial-0" / "model.safetensors")
-    learning_rate = json.loads((out / "best.yaml").read_text())["trainer"]["lr"]
-    shutil.rmtree(out)
-    assert tune(space, 1, *long)[0] == 0  # never killed, and drawn from the same seed
-    assert json.loads((out / "best.yaml").read_text())["trainer"]["lr"] == learning_rate
-    whole = load_file(out / "trial-0" / "model.safetensors")
-    assert all(bool((whole[name] == ended[name]).all()) for name in whole)
+    table = pd.read_csv(out / "trials.csv")
+    assert table["state"].tolist() == ["FAIL", "COMPLETE"] and table["params_trainer.lr"].nunique() == 1
 
 
 def test_a_trial_that_diverges_does_not_end_the_search(tune, tmp_path, monkeypatch):
