@@ -5,8 +5,9 @@
 #   own        names of its own options, with defaults in the variables of these names (held-out: held_out); the first
 #              goes into the names of folders
 #   smoke_own  what --smoke sets them to: labels=12
+#   out        default of --out, where it is not runs/$corpus
 # Then data, out and the other options are set too, and "$@" is what followed --.
-data='' out=runs/$corpus stage=0 stop_stage=5 teacher='' seed=0 train_r='' online='' smoke=''
+data='' out=${out:-runs/$corpus} stage=0 stop_stage=5 teacher='' seed=0 train_r='' online='' smoke=''
 results=$here/RESULTS.md called="run.sh $*"
 
 usage() {

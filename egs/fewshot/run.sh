@@ -2,7 +2,7 @@
 # Few-shot. Stages: 0 download, 1 manifest, 2 an encoder to start from, 3 train, 4 evaluate over r, 5 append to RESULTS.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-corpus=esc50 config=plain r=unpatched
+corpus=esc50 config=plain r=unpatched out=runs/fewshot
 own='corpus classes add k-shot n-query n-tasks classifier' classes='' add='' k_shot='' n_query='' n_tasks=10000 classifier=own
 smoke_own='corpus=fsdd k_shot=2 n_query=2 n_tasks=50'
 source "$here/../recipe.sh"   # reads the options, --smoke among them; stage 0
