@@ -64,13 +64,27 @@ def find_parts(data: str, corpus: CorpusConfig, clips: ClipsConfig, report: Path
     wanted = replace(found, entries=tuple(entry for entry in found.entries if entry.split in ("train", "valid")))
     if not any(entry.split == "train" for entry in wanted.entries):
         raise DataError(f"{data} has no clip to train on: there are {found.summary()}")
-    usable, n_skipped = _usable(wanted, clips, report) if clips.check else (wanted, 0)
+    usable, n_skipped = usable_clips(wanted, report, skip_unusable=clips.skip_unusable) if clips.check else (wanted, 0)
     usable = with_validation(usable, clips.valid_part, clips.valid_by, corpus.seed)
     valid_part = usable.select("valid") if any(entry.split == "valid" for entry in usable.entries) else None
     return Parts(usable.select("train"), valid_part, n_skipped)
 
 
-def _usable(wanted: Manifest, clips: ClipsConfig, report: Path) -> tuple[Manifest, int]:
+def usable_clips(
+    wanted: Manifest, report: Path, *, skip_unusable: bool, group: str = "clips", what: str = "training"
+) -> tuple[Manifest, int]:
+    """Return the clips that can be used, each decoded, and how many cannot.
+
+    Args:
+        wanted: The clips.
+        report: CSV of those that cannot be used; written where there are any.
+        skip_unusable: Go on without them.
+        group: Of options that skip_unusable belongs to.
+        what: Goes on without them.
+
+    Raises:
+        DataError: Clips cannot be used and are not to be skipped.
+    """
     with progress() as bars:
         task = bars.add_task("check", total=len(wanted))
         found = check_manifest(
@@ -79,16 +93,17 @@ def _usable(wanted: Manifest, clips: ClipsConfig, report: Path) -> tuple[Manifes
     if not found.problems:
         return found.usable, 0
     if is_main_process():
+        report.parent.mkdir(parents=True, exist_ok=True)
         found.write_csv(report)
         for line in found.text(_NAMED).splitlines():
             warn(line)
-    if not clips.skip_unusable:
+    if not skip_unusable:
         raise DataError(
             f"{found.n_skipped} of {found.n_checked} clips cannot be used; all are listed in {report}: repair them, or "
-            "go on without them with --clips.skip_unusable true"
+            f"go on without them with --{group}.skip_unusable true"
         )
     if is_main_process():
-        warn(f"skipped {found.n_skipped} of {found.n_checked} clips; training goes on with {len(found.usable)}")
+        warn(f"skipped {found.n_skipped} of {found.n_checked} clips; {what} goes on with {len(found.usable)}")
     return found.usable, found.n_skipped
 
 

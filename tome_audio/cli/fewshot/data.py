@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,18 +22,16 @@ from tome_audio.cli.fewshot.config import (
     ReadingConfig,
     ViewsConfig,
 )
-from tome_audio.cli.output import console, progress, warn
-from tome_audio.cli.train_data import is_main_process
+from tome_audio.cli.output import console
+from tome_audio.cli.train_data import is_main_process, usable_clips
 from tome_audio.data.class_splits import apply_class_split, draw_class_split, read_class_split
 from tome_audio.data.clips import DataError
 from tome_audio.data.episode_clips import EpisodeClips, Views
 from tome_audio.data.episodes import ClassMembers, EpisodeShape
 from tome_audio.data.feature_cache import FeatureCache
 from tome_audio.data.manifest import Manifest
-from tome_audio.data.manifest_check import check_manifest
 from tome_audio.data.segmented_clips import EmbeddedSegments, SegmentedClips
 
-_NAMED = 50
 _FOR_STATISTICS = 1000
 _FOR_SPECTRUM = 200
 
@@ -79,7 +76,9 @@ def find_clips(
         if len(entry.labels) != 1:
             raise DataError(f"{entry.id} has {len(entry.labels)} labels: an episode needs clips of one class each")
     wanted = replace(found, entries=kept)
-    return _usable(wanted, audio, report) if audio.check else UsableClips(wanted, 0)
+    if not audio.check:
+        return UsableClips(wanted, 0)
+    return UsableClips(*usable_clips(wanted, report, skip_unusable=audio.skip_unusable, group="audio", what="it"))
 
 
 def split_classes(manifest: Manifest, classes: ClassesConfig) -> Manifest:
@@ -97,29 +96,6 @@ def split_classes(manifest: Manifest, classes: ClassesConfig) -> Manifest:
         )
         return apply_class_split(manifest, drawn)
     return manifest
-
-
-def _usable(wanted: Manifest, audio: ReadingConfig, report: Path) -> UsableClips:
-    with progress() as bars:
-        task = bars.add_task("check", total=len(wanted))
-        found = check_manifest(
-            wanted, n_threads=os.cpu_count() or 1, on_progress=lambda done, _: bars.update(task, completed=done)
-        )
-    if not found.problems:
-        return UsableClips(found.usable, 0)
-    if is_main_process():
-        report.parent.mkdir(parents=True, exist_ok=True)
-        found.write_csv(report)
-        for line in found.text(_NAMED).splitlines():
-            warn(line)
-    if not audio.skip_unusable:
-        raise DataError(
-            f"{found.n_skipped} of {found.n_checked} clips cannot be used; all are listed in {report}: repair them, or "
-            "go on without them with --audio.skip_unusable true"
-        )
-    if is_main_process():
-        warn(f"skipped {found.n_skipped} of {found.n_checked} clips; it goes on with {len(found.usable)}")
-    return UsableClips(found.usable, found.n_skipped)
 
 
 def find_front_end(audio: AudioConfig, train: Manifest, seed: int) -> FrontEnd:
