@@ -20,9 +20,22 @@ _COLUMNS = {
     "mean_ap": "mAP",
     "mean_auc": "mAUC",
     "d_prime": "d'",
+    "hit_rate_1": "HR@1",
+    "hit_rate_3": "HR@3",
+    "hit_rate_10": "HR@10",
+    "median_rank": "median rank",
+    "auroc": "AUROC",
+    "fpr_at_95_tpr": "FPR at 95 % TPR",
+    "localised": "localised",
+    "found": "found at the threshold",
+    "false_alarms": "false alarms there",
     "macs_cut": "MACs cut",
     "speedup": "speed-up",
+    "windows_per_second": "windows/s",
+    "index_time": "index time",
 }
+_ON_A_GPU = ("windows_per_second",)  # absolute times of a CPU say little about another
+_QUARTILES = ("speedup",)
 
 
 def results(runs: list[str], append: str | None = None, title: str = "Results", command: str | None = None) -> int:
@@ -78,7 +91,9 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _text(groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str, command: str | None) -> str:
     everything = [run for runs in groups.values() for run in runs]
+    on_cpu = any("gpu" not in run["environment"] for run in everything)
     names = [name for name in _COLUMNS if any(name in row for run in everything for row in run["rows"])]
+    names = [name for name in names if not (on_cpu and name in _ON_A_GPU)]
     several = len(groups) > 1
     head = [*(["model"] if several else []), "r", *(_COLUMNS[name] for name in names)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -88,14 +103,14 @@ def _text(groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str, command
             raise ValueError(f"the runs of {group} were evaluated with different r: use the same --r for all of them")
         for i, rate in enumerate(rates):
             rows = [run["rows"][i] for run in runs]
-            cells = [_cell([row[name] for row in rows]) if name in rows[0] else "" for name in names]
+            cells = [_figure(rows, name) for name in names]
             lines.append("| " + " | ".join([*([group] if several else []), str(rate), *cells]) + " |")
-    clips = " or ".join(sorted({str(run["rows"][0]["n_clips"]) for run in everything}))
+    clips = " or ".join(sorted({_counted(run) for run in everything}))
     splits = " and ".join(sorted({str(run["options"]["split"]) for run in everything}))
     counts = sorted({len(runs) for runs in groups.values()})
     over = " or ".join(map(str, counts))
     spread = f", mean ± standard deviation over {over} runs" if counts[-1] > 1 else ""
-    facts = [f"{_tasks(everything)}{clips} clips of split {splits}{spread}."]
+    facts = [f"{_tasks(everything)}{clips} of split {splits}{spread}."]
     if command:
         facts.append(f"`{command}`.")
     places = {tuple(_where(run["environment"])) for run in everything}
@@ -117,6 +132,27 @@ def _tasks(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _where(environment: Mapping[str, Any]) -> tuple[str, str, str]:
     return environment["commit"], environment["torch"], environment.get("gpu", environment["cpu"])
+
+
+def _counted(run: Mapping[str, Any]) -> str:
+    """Return what was scored, such as "400 clips"; of sample identification the songs and what they are ranked by."""
+    row = run["rows"][0]
+    if "n_references" in row:
+        return f"{row['n_clips']} songs with a sample, {row['n_without']} without, and {row['n_references']} references"
+    return f"{row['n_clips']} {run['options'].get('kind', 'clips')}"
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Return the cell of one figure; of a single run with its interval, where it has one."""
+    values = [row.get(name) for row in rows]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return ""
+    low, high = rows[0].get(f"{name}_low"), rows[0].get(f"{name}_high")
+    if len(rows) > 1 or low is None or high is None or name in _QUARTILES:
+        return _cell(known)
+    digits = 1 if max(abs(low), abs(high)) > 1 else 3
+    return f"{_cell(known)} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _cell(values: Sequence[float]) -> str:

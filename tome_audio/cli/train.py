@@ -26,6 +26,7 @@ from tome_audio.data.training_clips import Augmentation
 from tome_audio.installation import import_extra
 from tome_audio.models import save_checkpoint
 from tome_audio.profiling import environment
+from tome_audio.training.batches import TrainingData
 from tome_audio.training.callbacks import Callback, CsvLog, ProgressBar, TensorBoardLog
 from tome_audio.training.records import TrainingResult
 from tome_audio.training.run_folder import read_weights
@@ -101,16 +102,29 @@ def train(
         console().print(
             f"training {model.kind} ({n_weights:,} parameters) on {len(parts.train)} clips, {n_valid} to validate on"
         )
-    with progress() as bars:
-        callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
-        callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
-        made = Trainer(task, network, sets, trainer, folder, callbacks=callbacks, facts=_facts(recipe, ids))
-        result = made.run(resume)
+    result = run_trainer(task, network, sets, trainer, folder, _facts(recipe, ids), resume, tensorboard)
     if is_main_process():
         facts = {"data": data, **recipe, "trainer": asdict(trainer)}
         extra = {"multi_label": clips.multi_label, "skipped": parts.n_skipped}
         _finish(folder, network, task, result, statistics, facts, extra)
     return 1 if parts.n_skipped else 0
+
+
+def run_trainer(
+    task: Any,
+    network: torch.nn.Module,
+    sets: TrainingData,
+    trainer: TrainerSettings,
+    folder: Path,
+    facts: dict[str, Any],
+    resume: bool,
+    tensorboard: bool,
+) -> TrainingResult:
+    """Train with a progress bar; epochs.csv and steps.csv go into the folder, and curves where they are asked for."""
+    with progress() as bars:
+        callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
+        callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
+        return Trainer(task, network, sets, trainer, folder, callbacks=callbacks, facts=facts).run(resume)
 
 
 def _facts(recipe: dict[str, Any], ids: list[str]) -> dict[str, Any]:

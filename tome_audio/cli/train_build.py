@@ -27,6 +27,7 @@ from tome_audio.models import (
 )
 from tome_audio.patch import apply_patch
 from tome_audio.tasks import Between, Classification, MergedTask, ModelTeacher, OneOf, TargetBetween, UnmergedSelf
+from tome_audio.tasks.classification import Scores
 
 _HEADS = ("mlp_head.", "head.", "net.classifier.", "net.fc.")
 
@@ -123,8 +124,9 @@ def build_task(
     *,
     multi_label: bool,
     seed: int,
+    scores: Scores | None = None,
 ) -> Any:
-    """Return the task for the trainer; patches the model where it merges.
+    """Return the task for the trainer; patches the model where it merges. `scores` are figures other than the usual.
 
     Raises:
         ValueError: Options that do not go together.
@@ -151,7 +153,7 @@ def build_task(
         label_smoothing=0.0 if distillation is not None or loss.binary else loss.label_smoothing,
         distillation=distillation,
         teacher=teacher,
-        scores=multi_label_scores if multi_label else _single_label_figures,
+        scores=scores or (multi_label_scores if multi_label else _single_label_figures),
         best=loss.best,
     )
     if not merge.is_on:

@@ -1,0 +1,251 @@
+"""`tome-audio sampleid evaluate`: songs against all references of a world, over several r."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from tome_audio.audio.reading import AudioError
+from tome_audio.cli.evaluate import UNPATCHED
+from tome_audio.cli.output import console, progress, write_whole
+from tome_audio.cli.rates import parse_rates, rate_name
+from tome_audio.cli.sampleid.answers import Answered, Asked, Part, answer_songs, find_asked, find_tables
+from tome_audio.cli.sampleid.embedders import load_song_embedder
+from tome_audio.data.clips import DataError
+from tome_audio.data.sample_tables import SampleTable
+from tome_audio.evaluation.sample_id import SampleIdScores, ranking_rows, score_answers
+from tome_audio.merge import Rate
+from tome_audio.patch import describe, trace
+from tome_audio.profiling import environment, interleaved, ratio
+from tome_audio.retrieval import Calibration, VoteOptions, calibrate, stream_windows, write_calibration
+
+_VOTES = VoteOptions()
+_TURNS = 7
+_SHOWN = ("mean_ap", "hit_rate_1", "hit_rate_10", "median_rank", "auroc", "fpr_at_95_tpr", "localised")
+
+
+def evaluate(
+    model: str,
+    data: str,
+    out: str = "runs/sampleid/evaluate",
+    audio: str | None = None,
+    part: Part = "test",
+    r: str = UNPATCHED,
+    threshold_part: Part | None = None,
+    false_alarms: float = 0.05,
+    within: float = 5.0,
+    n_heard: int = 10,
+    batch_size: int = 32,
+    seed: int = 0,
+    threads: int | None = None,
+    votes: VoteOptions = _VOTES,
+) -> int:
+    """Score retrieval over several r: mAP over full rankings, hit rates, songs without a sample, places, cost.
+
+    All originals and distractors of a world's part are indexed, and all its songs asked. An index in --out is used
+    again. Speed-up is that of embedding windows, against the unpatched model in turn. Writes evaluate.csv, matches.csv
+    (the first references of every song), songs.csv and evaluate.json.
+
+    Args:
+        model: A checkpoint of `tome-audio sampleid train`, or one that classifies.
+        data: A world of `tome-audio sampleid generate`, or a folder with Sample100's samples.csv and tracks.csv.
+        out: Folder for the indices and results; made if need be.
+        audio: Folder of audio files named by track id; none where the world holds them.
+        part: Whose songs are asked and whose references are ranked; data without parts is taken whole.
+        r: Settings to compare, such as 0,2x,3x; unpatched scores the model as it is.
+        threshold_part: Part whose songs fix the threshold for "no sample found", such as valid; none fixes none.
+        false_alarms: Largest part of its songs without a sample that may pass the threshold.
+        within: Largest error of a place that counts as right, in seconds.
+        n_heard: References per song that are looked at closely, and written.
+        batch_size: Windows per forward pass.
+        seed: Of the bootstrap.
+        threads: CPU threads; none leaves PyTorch's choice.
+        votes: How windows that match are counted.
+    """
+    rates: list[Rate | None] = [None] if r == UNPATCHED else [*parse_rates(r)]
+    if min(batch_size, n_heard, 1 if threads is None else threads) < 1 or not 0 <= false_alarms < 1:
+        raise ValueError("--batch_size, --n_heard and --threads must be at least 1, and --false_alarms in [0, 1)")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = find_tables(data, audio)
+    asked = find_asked(table, part)
+    heldout = None if threshold_part is None else find_asked(table, threshold_part)
+    settings = _Settings(votes, n_heard, batch_size, within, seed, false_alarms)
+    runs = [_Run(rate, load_song_embedder(model, rate)) for rate in rates]
+    for run in runs:
+        _evaluate(run, model, table, asked, heldout, folder, settings)
+    if rates != [None]:
+        _add_cost(runs, load_song_embedder(model, None), _some_windows(runs[0].embedder, asked, batch_size))
+    _add_index_time(runs, folder)
+    options = {"model": model, "data": data, "audio": audio, "split": part, "r": r, "threshold_part": threshold_part}
+    options |= {**asdict(settings), "threads": torch.get_num_threads()}
+    _write(folder, table, runs, options)
+    console().print(_table(runs))
+    console().print(f"written: {folder}/evaluate.csv, matches.csv, songs.csv, evaluate.json")
+    return 1 if asked.missing or any(run.answered.problems for run in runs) else 0
+
+
+@dataclass(frozen=True)
+class _Settings:
+    votes: VoteOptions
+    n_heard: int
+    batch_size: int
+    within: float
+    seed: int
+    false_alarms: float
+
+
+@dataclass
+class _Run:
+    """One r: its embedder, and what came of it."""
+
+    rate: Rate | None
+    embedder: Any
+    row: dict[str, Any] = field(default_factory=dict)
+    answered: Answered = Answered((), (), None, 0, ())
+    scores: SampleIdScores | None = None
+
+    @property
+    def label(self) -> str:
+        return UNPATCHED if self.rate is None else rate_name(self.rate)
+
+
+def _evaluate(
+    run: _Run, model: str, table: SampleTable, asked: Asked, heldout: Asked | None, folder: Path, settings: _Settings
+) -> None:
+    """Ask all songs of the part, and of the other one that fixes the threshold, and score the answers."""
+    found: list[Answered] = []
+    with progress() as bars:
+        for own in [asked, *([] if heldout is None else [heldout])]:
+            found.append(
+                answer_songs(
+                    own, run.embedder, _index_folder(folder, own.part, run.label), settings.votes, bars,
+                    label=f"r = {run.label}, {own.part}", model={"name": model, "r": run.label},
+                    n_heard=settings.n_heard, batch_size=settings.batch_size,
+                )
+            )  # fmt: skip
+    run.answered = found[0]
+    run.scores = score_answers(
+        table, run.answered.answers, run.answered.references, within=settings.within, seed=settings.seed
+    )
+    scores = run.scores
+    run.row = {"r": run.label, "n_clips": len(scores.songs), "n_without": scores.n_without}
+    run.row |= {"n_references": scores.n_references, "n_left_out": len(scores.left_out)}
+    run.row |= {**scores.figures(), "n_hits": scores.localisation.n_hits}
+    run.row |= {"n_windows": run.answered.n_windows, "index_seconds": run.answered.index_seconds}
+    if heldout is not None:
+        chosen = _threshold(table, found[1], settings)
+        write_calibration(_index_folder(folder, asked.part, run.label), chosen)
+        run.row |= _at_threshold(table, run.answered, chosen.threshold)
+
+
+def _index_folder(folder: Path, part: str, label: str) -> Path:
+    return folder / f"index-{part}-{re.sub(r'[^A-Za-z0-9.]+', '_', label).strip('_')}"
+
+
+def _threshold(table: SampleTable, answered: Answered, settings: _Settings) -> Calibration:
+    with_sample, without = _best_scores(table, answered)
+    if not without:
+        raise DataError("a threshold needs songs without a sample: choose another --threshold_part")
+    return calibrate(
+        without, with_sample, rate=settings.false_alarms, n_references=len(answered.references),
+        votes=asdict(settings.votes),
+    )  # fmt: skip
+
+
+def _at_threshold(table: SampleTable, answered: Answered, threshold: float) -> dict[str, float | None]:
+    """Return the threshold, and the parts of the songs with and without a sample that pass it."""
+    passed = [
+        sum(score > threshold for score in own) / len(own) if own else None for own in _best_scores(table, answered)
+    ]
+    return {"threshold": threshold, "found": passed[0], "false_alarms": passed[1]}
+
+
+def _best_scores(table: SampleTable, answered: Answered) -> tuple[list[float], list[float]]:
+    with_sample = [answer.best_score for answer in answered.answers if table.originals_of(answer.song)]
+    without = [answer.best_score for answer in answered.answers if not table.originals_of(answer.song)]
+    return with_sample, without
+
+
+def _some_windows(embedder: Any, asked: Asked, batch_size: int) -> Tensor:
+    """Return a batch of windows of references."""
+    parts: list[Tensor] = []
+    for track in asked.references:
+        assert track.path is not None  # find_asked has seen it
+        try:
+            parts += [windows.values for windows in stream_windows(track.path, embedder, batch_size=batch_size)]
+        except AudioError:
+            continue
+        if sum(map(len, parts)) >= batch_size:
+            break
+    return torch.cat(parts)[:batch_size]
+
+
+@torch.inference_mode()
+def _add_cost(runs: Sequence[_Run], unpatched: Any, windows: Tensor) -> None:
+    """Add how many times fewer MACs and how much faster windows are embedded; the model alone, all r in turn."""
+    calls = {run.label: partial(run.embedder.embed, windows) for run in runs}
+    seconds = interleaved({UNPATCHED: partial(unpatched.embed, windows), **calls}, turns=_TURNS)
+    for run in runs:
+        with trace(run.embedder.network) as traces:
+            run.embedder.embed(windows[:1])
+        speedup, low, high = ratio(seconds[UNPATCHED], seconds[run.label])
+        rate = len(windows) / float(pd.Series(seconds[run.label]).median())
+        run.row["macs_cut"] = describe(run.embedder.network, traces[0].n_tokens).macs_cut
+        run.row |= {"speedup": speedup, "speedup_low": low, "speedup_high": high, "windows_per_second": rate}
+
+
+def _add_index_time(runs: Sequence[_Run], folder: Path) -> None:
+    """Take the seconds of an index that was there from the results beside it, and set all against the first r."""
+    path = folder / "evaluate.csv"
+    earlier = pd.read_csv(path, dtype={"r": str}).set_index("r").to_dict("index") if path.is_file() else {}
+    for run in runs:
+        seconds = run.row["index_seconds"] or earlier.get(run.label, {}).get("index_seconds")
+        run.row["index_seconds"] = seconds
+        first = runs[0].row["index_seconds"]
+        run.row["index_time"] = seconds / first if seconds and first else None
+
+
+def _write(folder: Path, table: SampleTable, runs: Sequence[_Run], options: dict[str, Any]) -> None:
+    """Write evaluate.csv, matches.csv, songs.csv and evaluate.json, each whole or not at all."""
+    matches = [{"r": run.label, **row} for run in runs for row in ranking_rows(table, run.answered.answers)]
+    songs = [
+        {"r": run.label, "song": answer.song, "has_sample": bool(table.originals_of(answer.song)), "best_score": best}
+        for run in runs
+        for answer in run.answered.answers
+        for best in [answer.best_score]
+    ]
+    rows = pd.DataFrame([run.row for run in runs])
+    write_whole(folder / "evaluate.csv", rows.to_csv(index=False, float_format="%.6g"))
+    write_whole(folder / "matches.csv", pd.DataFrame(matches).to_csv(index=False, float_format="%.6g"))
+    write_whole(folder / "songs.csv", pd.DataFrame(songs).to_csv(index=False, float_format="%.6g"))
+    facts: dict[str, Any] = {"options": options, "environment": environment()}
+    facts["problems"] = sorted({problem for run in runs for problem in run.answered.problems})
+    facts["left_out"] = list(runs[0].scores.left_out) if runs[0].scores else []
+    facts["rows"] = json.loads(rows.to_json(orient="records"))
+    write_whole(folder / "evaluate.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _table(runs: Sequence[_Run]) -> Table:
+    first = runs[0].row
+    caption = f"{first['n_clips']} songs with a sample, {first['n_without']} without, {first['n_references']} references"
+    table = Table(caption=caption)
+    names = [name for name in ("macs_cut", "speedup", *_SHOWN, "found", "false_alarms") if name in first]
+    for title in ("r", *(name.replace("_", " ") for name in names)):
+        table.add_column(title, justify="right")
+    for run in runs:
+        cells = ["" if run.row[name] is None else f"{run.row[name]:.3f}" for name in names]
+        table.add_row(run.label, *cells)
+    return table
