@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "songs": {"audio", "data"},
     "training": set(),
     "tasks": {"merge", "patch", "losses", "metrics"},
-    "evaluation": {"merge", "patch", "profiling", "metrics", "data"},
+    "retrieval": {"audio", "data", "metrics"},
+    "evaluation": {"merge", "patch", "profiling", "metrics", "data", "retrieval"},
     "search": {"merge", "patch", "profiling"},
     "viz": set(),
     "cli": {
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "songs",
         "profiling",
         "viz",
+        "retrieval",
     },
     "__init__.py": {"merge", "patch"},
     "installation.py": set(),

@@ -35,12 +35,17 @@ _EXAMPLES = {
     "fewshot train": "tome-audio fewshot train --config plain.yaml --data clips/ --classes.split split.json",
     "fewshot evaluate": "tome-audio fewshot evaluate --model runs/fewshot/model.safetensors --data clips/ --r 0,2x",
     "fewshot tune": "tome-audio fewshot tune --config plain.yaml --data clips/ --space '[trainer.lr=1e-4..1e-2:log]'",
+    "sampleid evaluate": "tome-audio sampleid evaluate --model runs/song_encoder.safetensors --data world/ --r 0,2x",
+    "sampleid closed-set": "tome-audio sampleid closed-set --data sample100/ --audio songs/ --out runs/closed-set",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
 
 
-_GROUPS = {"fewshot": "Few-shot classification: train on episodes, score on thousands of tasks, tune."}
+_GROUPS = {
+    "fewshot": "Few-shot classification: train on episodes, score on thousands of tasks, tune.",
+    "sampleid": "Sample identification: which record does a song sample, and where.",
+}
 
 _FLAG = {"action": "store_true"}
 _RESUME = {**_FLAG, "help": "Go on from the newest checkpoint in --out, if there is one."}
@@ -56,6 +61,7 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "train": {"--resume": _RESUME},
     "fewshot train": {"--resume": _RESUME},
+    "sampleid closed-set": {"--resume": _RESUME},
     "download": {"--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}},
     "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
     "bench-report": {
@@ -114,6 +120,8 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.overlay import overlay
     from tome_audio.cli.results import results
+    from tome_audio.cli.sampleid.closed_set import closed_set
+    from tome_audio.cli.sampleid.evaluate import evaluate as sampleid_evaluate
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
     from tome_audio.cli.teacher_logits import teacher_logits
@@ -137,6 +145,8 @@ def _commands() -> dict[str, Callable[..., int]]:
         "fewshot train": fewshot_train,
         "fewshot evaluate": fewshot_evaluate,
         "fewshot tune": fewshot_tune,
+        "sampleid evaluate": sampleid_evaluate,
+        "sampleid closed-set": closed_set,
         "results": results,
         "bench-report": bench_report,
     }

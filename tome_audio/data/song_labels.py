@@ -47,8 +47,13 @@ def song_manifest(table: SampleTable, *, unseen: float = 0.34, seed: int = 0) ->
         raise DataError(
             f"the songs with audio sample {len(labels)} records: give songs of at least two, to be told apart"
         )
+    return Manifest(entries, labels, _names(table, labels))
+
+
+def _names(table: SampleTable, labels: tuple[str, ...]) -> tuple[str, ...]:
+    # Artist and title of a record where they tell it from the others, else its id.
     names = [" - ".join(filter(None, (table.tracks[label].artist, table.tracks[label].title))) for label in labels]
-    return Manifest(entries, labels, tuple(name or label for name, label in zip(names, labels, strict=True)))
+    return tuple(name if name and names.count(name) == 1 else label for name, label in zip(names, labels, strict=True))
 
 
 def _songs(table: SampleTable) -> list[Track]:

@@ -22,9 +22,7 @@ from tome_audio.metrics import (
 from tome_audio.metrics.retrieval import RESAMPLES, places
 from tome_audio.retrieval.identify import Match
 
-_OF_MATCH = (
-    "score", "song_start", "song_end", "original_start", "original_end", "semitones", "tempo_ratio",
-)  # fmt: skip
+_OF_MATCH = ("score", "song_start", "song_end", "original_start", "original_end", "semitones", "tempo_ratio")
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,10 @@ def score_answers(
         DataError: No song can be scored.
     """
     ids = sorted(references)
-    with_sample = [answer for answer in answers if table.originals_of(answer.song)]
-    without = [answer for answer in answers if not table.originals_of(answer.song)]
-    known = set(ids)
-    asked = [answer for answer in with_sample if known.intersection(table.originals_of(answer.song))]
+    sampled = {answer.song: set(table.originals_of(answer.song)) for answer in answers}
+    with_sample = [answer for answer in answers if sampled[answer.song]]
+    without = [answer for answer in answers if not sampled[answer.song]]
+    asked = [answer for answer in with_sample if sampled[answer.song].intersection(ids)]
     if not asked:
         raise DataError(
             f"no record that one of the {len(with_sample)} songs with a sample uses is among the {len(ids)} references"
@@ -122,7 +120,7 @@ def score_answers(
         songs=tuple(answer.song for answer in asked),
         n_without=len(without),
         n_references=len(ids),
-        left_out=tuple(answer.song for answer in with_sample if not known.intersection(table.originals_of(answer.song))),
+        left_out=tuple(answer.song for answer in with_sample if not sampled[answer.song].intersection(ids)),
     )
 
 
@@ -148,11 +146,8 @@ def _matrix(answers: Sequence[SongAnswer], ids: Sequence[str]) -> Tensor:
 
 
 def _truth(table: SampleTable, answers: Sequence[SongAnswer], ids: Sequence[str]) -> Tensor:
-    return torch.tensor([[track in originals for track in ids] for originals in _originals(table, answers)])
-
-
-def _originals(table: SampleTable, answers: Sequence[SongAnswer]) -> list[set[str]]:
-    return [set(table.originals_of(answer.song)) for answer in answers]
+    sampled = [set(table.originals_of(answer.song)) for answer in answers]
+    return torch.tensor([[track in own for track in ids] for own in sampled])
 
 
 def _hits(
@@ -167,6 +162,11 @@ def _hits(
 
 
 def _beginnings(table: SampleTable, song: str, original: str) -> Tensor:
-    # (n, 2): where occurrences begin, in the song and in the original.
-    own = [found for found in table.occurrences_of(song) if found.original == original]
-    return torch.tensor([(found.song_start, found.original_start) for found in own], dtype=torch.float64)
+    # (n, 2): where occurrences begin, in the song and in the original; a loop of known length begins again and again.
+    points: list[tuple[float, float]] = []
+    for found in table.occurrences_of(song):
+        if found.original == original:
+            times = 1 if found.song_end is None else found.repetitions or 1
+            step = 0.0 if found.song_end is None else (found.song_end - found.song_start) / times
+            points += [(found.song_start + i * step, found.original_start) for i in range(times)]
+    return torch.tensor(points, dtype=torch.float64)

@@ -130,9 +130,7 @@ def answer_songs(
     for song in asked.songs:
         assert song.path is not None  # find_asked has seen it
         try:
-            said = identify(
-                song.path, embedder, ExactSearch(matrix), votes, n_heard=n_heard, batch_size=batch_size
-            )
+            said = identify(song.path, embedder, ExactSearch(matrix), votes, n_heard=n_heard, batch_size=batch_size)
         except AudioError as error:
             problems.append(str(error))
         else:

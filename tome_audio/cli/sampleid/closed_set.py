@@ -274,7 +274,11 @@ def _write(folder: Path, scored: dict[str, _Scored], found: SongWindows, options
         target, frame = folder / f"evaluate-{split}", pd.DataFrame(own.rows)
         target.mkdir(exist_ok=True)
         write_whole(target / "evaluate.csv", frame.to_csv(index=False, float_format="%.4f"))
-        text = {"options": {**options, "split": split, "kind": "songs"}, **facts, "rows": json.loads(frame.to_json(orient="records"))}
+        text = {
+            "options": {**options, "split": split, "kind": "songs"},
+            **facts,
+            "rows": json.loads(frame.to_json(orient="records")),
+        }
         write_whole(target / "evaluate.json", json.dumps(text, indent=2) + "\n")
 
 

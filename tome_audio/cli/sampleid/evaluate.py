@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,7 @@ def evaluate(
     asked = find_asked(table, part)
     heldout = None if threshold_part is None else find_asked(table, threshold_part)
     settings = _Settings(votes, n_heard, batch_size, within, seed, false_alarms)
-    runs = [_Run(rate, load_song_embedder(model, rate)) for rate in rates]
-    for run in runs:
-        _evaluate(run, model, table, asked, heldout, folder, settings)
+    runs = [_run(rate, model, table, asked, heldout, folder, settings) for rate in rates]
     if rates != [None]:
         _add_cost(runs, load_song_embedder(model, None), _some_windows(runs[0].embedder, asked, batch_size))
     _add_index_time(runs, folder)
@@ -107,48 +105,47 @@ class _Settings:
     false_alarms: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Run:
-    """One r: its embedder, and what came of it."""
+    """One r: its embedder, the answers of the part that is scored, and the row of the table."""
 
-    rate: Rate | None
+    label: str
     embedder: Any
-    row: dict[str, Any] = field(default_factory=dict)
-    answered: Answered = Answered((), (), None, 0, ())
-    scores: SampleIdScores | None = None
-
-    @property
-    def label(self) -> str:
-        return UNPATCHED if self.rate is None else rate_name(self.rate)
+    answered: Answered
+    scores: SampleIdScores
+    row: dict[str, Any]
 
 
-def _evaluate(
-    run: _Run, model: str, table: SampleTable, asked: Asked, heldout: Asked | None, folder: Path, settings: _Settings
-) -> None:
+def _run(
+    rate: Rate | None,
+    model: str,
+    table: SampleTable,
+    asked: Asked,
+    heldout: Asked | None,
+    folder: Path,
+    settings: _Settings,
+) -> _Run:
     """Ask all songs of the part, and of the other one that fixes the threshold, and score the answers."""
-    found: list[Answered] = []
+    embedder, label = load_song_embedder(model, rate), UNPATCHED if rate is None else rate_name(rate)
     with progress() as bars:
-        for own in [asked, *([] if heldout is None else [heldout])]:
-            found.append(
-                answer_songs(
-                    own, run.embedder, _index_folder(folder, own.part, run.label), settings.votes, bars,
-                    label=f"r = {run.label}, {own.part}", model={"name": model, "r": run.label},
-                    n_heard=settings.n_heard, batch_size=settings.batch_size,
-                )
-            )  # fmt: skip
-    run.answered = found[0]
-    run.scores = score_answers(
-        table, run.answered.answers, run.answered.references, within=settings.within, seed=settings.seed
-    )
-    scores = run.scores
-    run.row = {"r": run.label, "n_clips": len(scores.songs), "n_without": scores.n_without}
-    run.row |= {"n_references": scores.n_references, "n_left_out": len(scores.left_out)}
-    run.row |= {**scores.figures(), "n_hits": scores.localisation.n_hits}
-    run.row |= {"n_windows": run.answered.n_windows, "index_seconds": run.answered.index_seconds}
-    if heldout is not None:
-        chosen = _threshold(table, found[1], settings)
-        write_calibration(_index_folder(folder, asked.part, run.label), chosen)
-        run.row |= _at_threshold(table, run.answered, chosen.threshold)
+        answered, *others = [
+            answer_songs(
+                own, embedder, _index_folder(folder, own.part, label), settings.votes, bars,
+                label=f"r = {label}, {own.part}", model={"name": model, "r": label}, n_heard=settings.n_heard,
+                batch_size=settings.batch_size,
+            )
+            for own in ([asked] if heldout is None else [asked, heldout])
+        ]  # fmt: skip
+    scores = score_answers(table, answered.answers, answered.references, within=settings.within, seed=settings.seed)
+    row: dict[str, Any] = {"r": label, "n_clips": len(scores.songs), "n_without": scores.n_without}
+    row |= {"n_references": scores.n_references, "n_left_out": len(scores.left_out), **scores.figures()}
+    row |= {"n_hits": scores.localisation.n_hits, "n_windows": answered.n_windows}
+    row["index_seconds"] = answered.index_seconds
+    for other in others:
+        chosen = _threshold(table, other, settings)
+        write_calibration(_index_folder(folder, asked.part, label), chosen)
+        row |= _at_threshold(table, answered, chosen.threshold)
+    return _Run(label, embedder, answered, scores, row)
 
 
 def _index_folder(folder: Path, part: str, label: str) -> Path:
@@ -233,14 +230,16 @@ def _write(folder: Path, table: SampleTable, runs: Sequence[_Run], options: dict
     write_whole(folder / "songs.csv", pd.DataFrame(songs).to_csv(index=False, float_format="%.6g"))
     facts: dict[str, Any] = {"options": options, "environment": environment()}
     facts["problems"] = sorted({problem for run in runs for problem in run.answered.problems})
-    facts["left_out"] = list(runs[0].scores.left_out) if runs[0].scores else []
+    facts["left_out"] = list(runs[0].scores.left_out)
     facts["rows"] = json.loads(rows.to_json(orient="records"))
     write_whole(folder / "evaluate.json", json.dumps(facts, indent=2) + "\n")
 
 
 def _table(runs: Sequence[_Run]) -> Table:
     first = runs[0].row
-    caption = f"{first['n_clips']} songs with a sample, {first['n_without']} without, {first['n_references']} references"
+    caption = (
+        f"{first['n_clips']} songs with a sample, {first['n_without']} without, {first['n_references']} references"
+    )
     table = Table(caption=caption)
     names = [name for name in ("macs_cut", "speedup", *_SHOWN, "found", "false_alarms") if name in first]
     for title in ("r", *(name.replace("_", " ") for name in names)):
