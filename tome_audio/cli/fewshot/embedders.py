@@ -84,6 +84,7 @@ class Embedder:
 
 
 def weights_checksum(model: nn.Module) -> str:
+    """Return a digest of a model's class and all its weights."""
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())

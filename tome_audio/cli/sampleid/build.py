@@ -43,7 +43,7 @@ def _start_from(network: SongEncoder, path: str) -> None:
     differ = sorted(name for name in own if name not in given or given[name].shape != own[name].shape)
     if differ:
         raise CheckpointError(
-            f"{path} does not fit the encoder to be trained ({differ[0]} and {len(differ) - 1} others differ): take the "
-            "size and the windows that it was trained with"
+            f"{path} does not fit the encoder to be trained ({differ[0]} and {len(differ) - 1} others differ): take "
+            "the size and the windows that it was trained with"
         )
     network.load_state_dict(given)

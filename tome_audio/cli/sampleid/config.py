@@ -1,4 +1,4 @@
-"""What a recipe of sample identification says, as plain values: the groups of options of `tome-audio sampleid train`."""
+"""What a recipe of sample identification says: the groups of options of `tome-audio sampleid train`."""
 
 from __future__ import annotations
 
