@@ -31,8 +31,8 @@ def test_a_stretch_gives_the_frames_that_the_whole_gives():
     whole = FRONT_END.power(song)
     first = 40  # frames, a whole number of hops
     part = FRONT_END.power(song[first * 768 :])
-    inner = slice(20, 60)
-    torch.testing.assert_close(part[inner], whole[first + 20 : first + 60], rtol=1e-3, atol=1e-6)
+    margin = 11  # frames: the half second that embedders promise
+    torch.testing.assert_close(part[margin:60], whole[first + margin : first + 60], rtol=1e-3, atol=1e-6)
 
 
 def test_decibels_below_the_peak_whatever_the_level():

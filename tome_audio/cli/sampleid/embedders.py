@@ -50,17 +50,27 @@ class SongEmbedder:
         return self.front_end.sample_rate
 
     @property
-    def frames_per_second(self) -> float:
-        """Frames of a second."""
-        return self.front_end.frames_per_second
+    def frame_hop(self) -> int:
+        """Samples from frame to frame."""
+        return self.front_end.hop
+
+    @property
+    def margin(self) -> float:
+        """Seconds of audio on both sides that a frame depends on: the longest filter, and changes of rate."""
+        return 0.5
 
     @property
     def n_frames(self) -> int:
         """Frames of a window."""
-        return round(self.window * self.frames_per_second)
+        return round(self.window * self.sample_rate / self.frame_hop)
+
+    @property
+    def network(self) -> nn.Module:
+        """What `embed` runs."""
+        return self.model
 
     def frames(self, waveform: Tensor) -> Tensor:
-        """Turn a waveform (T,) into power (frames, F); the middle of frame i is sample i * hop_length."""
+        """Turn a waveform (T,) into power (frames, F); the middle of frame i is sample i * frame_hop."""
         return self.front_end.power(waveform)
 
     def embed(self, windows: Tensor) -> Tensor:
@@ -115,25 +125,27 @@ class ClassifierEmbedder:
     facts: Mapping[str, Any]
     variant_facts: Sequence[tuple[float, float]] = ((0.0, 1.0),)
     sample_rate: int = 16000
+    margin: float = 0.0
 
     @property
-    def frames_per_second(self) -> float:
-        """One frame is 10 ms of samples."""
-        return self.sample_rate / self._step
+    def frame_hop(self) -> int:
+        """Samples of a frame: 10 ms."""
+        return window_and_shift(self.sample_rate)[1]
 
     @property
     def n_frames(self) -> int:
         """Frames of a window."""
-        return round(self.window * self.frames_per_second)
+        return round(self.window * self.sample_rate / self.frame_hop)
 
     @property
-    def _step(self) -> int:
-        return window_and_shift(self.sample_rate)[1]
+    def network(self) -> nn.Module:
+        """What `embed` runs on features."""
+        return self.model
 
     def frames(self, waveform: Tensor) -> Tensor:
         """Cut a waveform (T,) into frames (frames, samples of 10 ms); the features come later, window by window."""
-        whole = waveform[: len(waveform) // self._step * self._step]
-        return whole.unflatten(0, (-1, self._step))
+        whole = waveform[: len(waveform) // self.frame_hop * self.frame_hop]
+        return whole.unflatten(0, (-1, self.frame_hop))
 
     def embed(self, windows: Tensor) -> Tensor:
         """Embed windows of samples (B, frames, samples) as (B, D), of length 1."""
