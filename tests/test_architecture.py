@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "data": {"audio"},
     "songs": {"audio", "data"},
     "training": set(),
-    "tasks": {"merge", "patch", "losses", "metrics"},
+    "tasks": {"merge", "patch", "losses", "metrics", "audio"},
     "retrieval": {"audio", "data", "metrics"},
     "evaluation": {"merge", "patch", "profiling", "metrics", "data", "retrieval"},
     "search": {"merge", "patch", "profiling"},

@@ -35,6 +35,7 @@ _EXAMPLES = {
     "fewshot train": "tome-audio fewshot train --config plain.yaml --data clips/ --classes.split split.json",
     "fewshot evaluate": "tome-audio fewshot evaluate --model runs/fewshot/model.safetensors --data clips/ --r 0,2x",
     "fewshot tune": "tome-audio fewshot tune --config plain.yaml --data clips/ --space '[trainer.lr=1e-4..1e-2:log]'",
+    "sampleid train": "tome-audio sampleid train --config egs/sample_id/conf/small.yaml --data runs/sample_id/world",
     "sampleid evaluate": "tome-audio sampleid evaluate --model runs/song_encoder.safetensors --data world/ --r 0,2x",
     "sampleid closed-set": "tome-audio sampleid closed-set --data sample100/ --audio songs/ --out runs/closed-set",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
@@ -61,6 +62,7 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "train": {"--resume": _RESUME},
     "fewshot train": {"--resume": _RESUME},
+    "sampleid train": {"--resume": _RESUME},
     "sampleid closed-set": {"--resume": _RESUME},
     "download": {"--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}},
     "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
@@ -122,6 +124,7 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.results import results
     from tome_audio.cli.sampleid.closed_set import closed_set
     from tome_audio.cli.sampleid.evaluate import evaluate as sampleid_evaluate
+    from tome_audio.cli.sampleid.train import train as sampleid_train
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
     from tome_audio.cli.teacher_logits import teacher_logits
@@ -145,6 +148,7 @@ def _commands() -> dict[str, Callable[..., int]]:
         "fewshot train": fewshot_train,
         "fewshot evaluate": fewshot_evaluate,
         "fewshot tune": fewshot_tune,
+        "sampleid train": sampleid_train,
         "sampleid evaluate": sampleid_evaluate,
         "sampleid closed-set": closed_set,
         "results": results,

@@ -1,1 +1,1 @@
-"""The commands of `tome-audio sampleid`."""
+"""Commands of sample identification."""
