@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "tasks": {"merge", "patch", "losses", "metrics"},
     "evaluation": {"merge", "patch", "profiling", "metrics", "data"},
     "search": {"merge", "patch", "profiling"},
+    "retrieval": {"audio", "data", "metrics"},
     "viz": set(),
     "cli": {
         "merge",
@@ -37,6 +38,7 @@ MAY_IMPORT = {
         "evaluation",
         "metrics",
         "search",
+        "retrieval",
         "profiling",
         "viz",
     },
