@@ -41,10 +41,12 @@ setup(
         "hf": ["transformers>=5.0"],
         "fewshot": ["accelerate>=1.0", "audiomentations>=0.40", "optuna>=4.0", "torchmetrics>=1.4"],
         "demo": ["gradio>=6.0"],
+        "faiss": ["faiss-cpu>=1.8"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
         "dev": [
             "accelerate>=1.0",
             "audiomentations>=0.40",
+            "faiss-cpu>=1.8",
             "fvcore>=0.1.5.post20221221",
             "gradio>=6.0",
             "hypothesis>=6.100",

@@ -14,6 +14,7 @@ from tome_audio.audio.log_mel import MelScale, log_mel, standardise
 from tome_audio.audio.reading import AudioError, audio_seconds, is_silent, read_audio
 from tome_audio.audio.segments import segments
 from tome_audio.audio.spectrum_facts import SPECTRUM_FACTS, SpectrumFacts, spectrum_facts
+from tome_audio.audio.streaming import stream_audio
 from tome_audio.audio.views import SpecViews, frequency_masks, time_masks, time_warp
 from tome_audio.audio.waveform_augment import WaveformAugmentation, WaveformViews
 
@@ -42,6 +43,7 @@ __all__ = [
     "segments",
     "spectrum_facts",
     "standardise",
+    "stream_audio",
     "time_masks",
     "time_warp",
     "window_and_shift",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ _MAX_PEAK = 16.0
 class AudioError(ValueError):
     """A file that cannot be read as audio; the message starts with its path and says what to do.
 
-    `kind` is "missing", "empty", "truncated", "not finite" or, for all else, "damaged".
+    `kind` is "missing", "empty", "truncated", "not finite" or, for all else, "damaged". Where a clip has to be of use
+    beyond being readable, it can be "silent" or "too short".
     """
 
     def __init__(self, path: str | os.PathLike[str], problem: str, kind: str = "damaged") -> None:
@@ -69,9 +71,8 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, max_se
         raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate}")
     if max_seconds is not None and not (math.isfinite(max_seconds) and max_seconds > 0):
         raise ValueError(f"max_seconds must be a positive number of seconds or None, got {max_seconds}")
-    _check_is_file(path)
     samples, rate = _decode(path, max_seconds)
-    waveform = _resample(path, torch.from_numpy(samples), rate, sample_rate)
+    waveform = resampled(path, torch.from_numpy(samples), rate, sample_rate)
     if max_seconds is not None:
         waveform = waveform[: max(1, round(max_seconds * sample_rate))]
     return waveform.clamp(-1.0, 1.0)
@@ -83,7 +84,6 @@ def audio_seconds(path: str | os.PathLike[str]) -> float:
     Raises:
         AudioError: no such file, or content that is not usable as audio.
     """
-    _check_is_file(path)
     samples, rate = _decode(path, None)
     return len(samples) / rate
 
@@ -125,8 +125,15 @@ def _check_is_file(path: str | os.PathLike[str]) -> None:
         raise AudioError(path, "is empty (0 bytes); fetch or record it again", "empty")
 
 
-def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np.ndarray, int]:
-    """Decode to float32 samples (T,), the mean of the channels, and the file's rate in Hz."""
+def decoded_blocks(path: str | os.PathLike[str], max_seconds: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
+    """Decode a file from front to back; yield blocks (T,) of the mean of its channels, and its rate in Hz.
+
+    A file that was cut short is noticed at its end, after its blocks.
+
+    Raises:
+        AudioError: no such file, or content that is not usable as audio.
+    """
+    _check_is_file(path)
     try:
         # By descriptor, so that neither soundfile nor libsndfile looks at the extension.
         with Path(path).open("rb") as file, _ForwardOnly(file.fileno(), closefd=False) as sound:
@@ -134,13 +141,15 @@ def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np
             if not _PLAUSIBLE_RATES[0] <= rate <= _PLAUSIBLE_RATES[1]:
                 raise AudioError(path, f"its header gives {rate} Hz as sample rate; repair or replace it")
             limit = None if max_seconds is None else math.ceil(max_seconds * rate)
-            samples = _read_blocks(path, sound, limit)
-            reached_end = limit is None or len(samples) < limit
-            if reached_end and (missing := missing_part(file, sound.format, sound.frames, len(samples))):
+            n_samples = 0
+            for block in _read_blocks(path, sound, limit):
+                n_samples += len(block)
+                yield block, rate
+            reached_end = limit is None or n_samples < limit
+            if reached_end and (missing := missing_part(file, sound.format, sound.frames, n_samples)):
                 raise AudioError(path, f"is cut short ({missing}); fetch or record it again", "truncated")
-            if len(samples) == 0:
+            if n_samples == 0:
                 raise AudioError(path, "holds no samples; record or export it again", "empty")
-            return samples, rate
     except AudioError:
         raise
     except OSError as error:
@@ -154,13 +163,18 @@ def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np
         ) from error
 
 
-def _read_blocks(path: str | os.PathLike[str], sound: soundfile.SoundFile, limit: int | None) -> np.ndarray:
-    """Read up to ``limit`` frames and mix them down to (T,).
+def _decode(path: str | os.PathLike[str], max_seconds: float | None) -> tuple[np.ndarray, int]:
+    """Decode to float32 samples (T,), the mean of the channels, and the file's rate in Hz."""
+    blocks, rates = zip(*decoded_blocks(path, max_seconds), strict=True)
+    return np.concatenate(blocks), rates[0]
+
+
+def _read_blocks(path: str | os.PathLike[str], sound: soundfile.SoundFile, limit: int | None) -> Iterator[np.ndarray]:
+    """Read up to ``limit`` frames and mix them down to blocks (T,).
 
     By blocks, so that neither a lying header nor hundreds of channels can claim all memory at once.
     """
     block = max(1, _BLOCK_VALUES // sound.channels)
-    blocks: list[np.ndarray] = []
     # Not past the promised end: a tag appended to a FLAC file would count as damage.
     left = sound.frames if limit is None else min(limit, sound.frames)
     while left > 0:
@@ -168,9 +182,8 @@ def _read_blocks(path: str | os.PathLike[str], sound: soundfile.SoundFile, limit
         if len(frames) == 0:
             break
         _check_frames(path, frames)
-        blocks.append(frames.mean(axis=1, dtype=np.float32))
+        yield frames.mean(axis=1, dtype=np.float32)
         left -= len(frames)
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
 def _check_frames(path: str | os.PathLike[str], frames: np.ndarray) -> None:
@@ -183,7 +196,13 @@ def _check_frames(path: str | os.PathLike[str], frames: np.ndarray) -> None:
         )
 
 
-def _resample(path: str | os.PathLike[str], waveform: Tensor, rate: int, wanted: int) -> Tensor:
+def resampled(path: str | os.PathLike[str], waveform: Tensor, rate: int, wanted: int) -> Tensor:
+    """Change the rate of a waveform (T,) in Hz, giving (ceil(T * wanted / rate),); the path is for error messages.
+
+    Raises:
+        AudioError: the rates have no useful common divisor.
+        ImportError: torchaudio cannot be imported.
+    """
     if rate == wanted:
         return waveform
     common = math.gcd(rate, wanted)
@@ -194,5 +213,5 @@ def _resample(path: str | os.PathLike[str], waveform: Tensor, rate: int, wanted:
     functional = import_matched(
         "torchaudio.functional", f"{os.fspath(path)}: changing the rate from {rate} to {wanted} Hz"
     )
-    resampled: Tensor = functional.resample(waveform, rate, wanted)
-    return resampled
+    changed: Tensor = functional.resample(waveform, rate, wanted)
+    return changed

@@ -95,7 +95,11 @@ def test_sample100s_tables_with_a_folder_of_audio(tmp_path, config, run):
     assert code == 1 and "1 of 9 songs have no audio: s22" in err and "s12.flac: is silent" in err
     assert "there is no figure on unseen songs" in err and not (tmp_path / "out" / "evaluate-unseen").exists()
     assert len(pd.read_csv(tmp_path / "out" / "songs.csv")) == 7
-    assert load_model(str(tmp_path / "out" / "model.safetensors")).labels == ("Les - Day 0", "Les - Day 1", "Les - Day 2")
+    assert load_model(str(tmp_path / "out" / "model.safetensors")).labels == (
+        "Les - Day 0",
+        "Les - Day 1",
+        "Les - Day 2",
+    )
 
 
 @pytest.mark.parametrize("words", [("--hop", 0), ("--hop", 1.5), ("--batch_size", 0), ("--threads", 0)])

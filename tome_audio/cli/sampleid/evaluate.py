@@ -48,6 +48,8 @@ def evaluate(
     batch_size: int = 32,
     seed: int = 0,
     threads: int | None = None,
+    transpositions: tuple[float, ...] = (0.0,),
+    tempi: tuple[float, ...] = (1.0,),
     votes: VoteOptions = _VOTES,
 ) -> int:
     """Score retrieval over several r: mAP over full rankings, hit rates, songs without a sample, places, cost.
@@ -70,6 +72,8 @@ def evaluate(
         batch_size: Windows per forward pass.
         seed: Of the bootstrap.
         threads: CPU threads; none leaves PyTorch's choice.
+        transpositions: Semitones that are tried for a song, such as [-2,-1,0,1,2].
+        tempi: Tempo ratios that are tried for a song, each with every transposition.
         votes: How windows that match are counted.
     """
     rates: list[Rate | None] = [None] if r == UNPATCHED else [*parse_rates(r)]
@@ -82,7 +86,7 @@ def evaluate(
     table = find_tables(data, audio)
     asked = find_asked(table, part)
     heldout = None if threshold_part is None else find_asked(table, threshold_part)
-    settings = _Settings(votes, n_heard, batch_size, within, seed, false_alarms)
+    settings = _Settings(votes, n_heard, batch_size, within, seed, false_alarms, transpositions, tempi)
     runs = [_run(rate, model, table, asked, heldout, folder, settings) for rate in rates]
     if rates != [None]:
         _add_cost(runs, load_song_embedder(model, None), _some_windows(runs[0].embedder, asked, batch_size))
@@ -103,6 +107,8 @@ class _Settings:
     within: float
     seed: int
     false_alarms: float
+    transpositions: tuple[float, ...]
+    tempi: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,8 @@ def _run(
     settings: _Settings,
 ) -> _Run:
     """Ask all songs of the part, and of the other one that fixes the threshold, and score the answers."""
-    embedder, label = load_song_embedder(model, rate), UNPATCHED if rate is None else rate_name(rate)
+    embedder = load_song_embedder(model, rate, transpositions=settings.transpositions, tempi=settings.tempi)
+    label = UNPATCHED if rate is None else rate_name(rate)
     with progress() as bars:
         answered, *others = [
             answer_songs(
