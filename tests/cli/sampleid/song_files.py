@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import soundfile
+from melodies import RATE as RATE_OF_MELODIES
+from melodies import melody, save
 
 from tome_audio.data.sample_tables import Occurrence, SampleTable, Track, write_sample_table
 
@@ -41,5 +43,29 @@ def write_closed_set_world(folder, n_originals=3, n_songs=3, seconds=3.0):
             write_song(path, record, 0.0, seconds, 10 * i + j)
             tracks[name] = Track(name, path, None, "song")
             occurrences.append(Occurrence(name, f"o{i}", 0.0, 2.0, 0.0, 2.0))
+    write_sample_table(SampleTable(tracks, tuple(occurrences)), folder)
+    return folder
+
+
+def write_melody_world(folder, seed=0, parts=("test",)):
+    """Per part three songs of melodies, two of which sample another one; two originals and two distractors."""
+    tracks, occurrences = {}, []
+    for number, part in enumerate(parts):
+        first = seed + 100 * number
+
+        def add(name, role, samples, part=part):
+            path = folder / "audio" / part / f"{part}-{name}.flac"
+            save(path, samples, RATE_OF_MELODIES)
+            tracks[f"{part}-{name}"] = Track(f"{part}-{name}", path, part, role, len(samples) / RATE_OF_MELODIES)
+
+        for i in range(2):
+            add(f"o{i}", "original", melody(first + i, 12))
+            add(f"d{i}", "distractor", melody(first + 10 + i, 12))
+            song = melody(first + 20 + i, 10)
+            song[2 * RATE_OF_MELODIES : 8 * RATE_OF_MELODIES] = melody(first + i, 6, start=4.0, semitones=2 * i)
+            add(f"s{i}", "song", song)
+            where = (2.0, 8.0, 4.0, 10.0, 2.0 * i, 1.0)
+            occurrences.append(Occurrence(f"{part}-s{i}", f"{part}-o{i}", *where))
+        add("clean", "song", melody(first + 30, 10))
     write_sample_table(SampleTable(tracks, tuple(occurrences)), folder)
     return folder

@@ -71,9 +71,13 @@ def find_asked(table: SampleTable, part: Part) -> Asked:
     """
     has_parts = any(track.part is not None for track in table.tracks.values())
     chosen = part if has_parts and part != "all" else None
-    songs, references = table.songs(chosen), table.references(chosen)
-    missing = tuple(track.id for track in (*songs, *references) if track.path is None)
-    asked = Asked(part, *(tuple(t for t in tracks if t.path is not None) for tracks in (songs, references)), missing)
+    songs, references = (
+        [track for track in tracks if track.path is not None]
+        for tracks in (table.songs(chosen), table.references(chosen))
+    )
+    every = {track.id: track.path for track in (*table.songs(chosen), *table.references(chosen))}
+    missing = tuple(name for name, path in every.items() if path is None)
+    asked = Asked(part, tuple(songs), tuple(references), missing)
     if not asked.songs or not asked.references:
         raise DataError(
             f"part {part} has {len(asked.songs)} songs and {len(asked.references)} references with audio "
@@ -129,8 +133,9 @@ def answer_songs(
     answers = []
     for song in asked.songs:
         assert song.path is not None  # find_asked has seen it
+        n_own = n_heard + (song.id in matrix.ids)  # itself, which is no answer
         try:
-            said = identify(song.path, embedder, ExactSearch(matrix), votes, n_heard=n_heard, batch_size=batch_size)
+            said = identify(song.path, embedder, ExactSearch(matrix), votes, n_heard=n_own, batch_size=batch_size)
         except AudioError as error:
             problems.append(str(error))
         else:

@@ -105,8 +105,8 @@ def closed_set(
     folder = Path(out)
     songs, n_missing = _find_songs(data, audio, unseen, seed)
     found = _cut(songs, folder / "windows", _WINDOW + (features.n_frames - 1) * _SHIFT, hop)
-    recipe = {"features": features, "augment": augment, "model": model, "merge": merge}
-    options = {"data": data, "audio": audio, "unseen": unseen, "hop": hop, "seed": seed}
+    recipe: dict[str, Any] = {"features": features, "augment": augment, "model": model, "merge": merge}
+    options: dict[str, Any] = {"data": data, "audio": audio, "unseen": unseen, "hop": hop, "seed": seed}
     options |= {"label_smoothing": label_smoothing, **{name: asdict(option) for name, option in recipe.items()}}
     configs = _Configs(features, augment, model, LossConfig(label_smoothing=label_smoothing), merge, trainer)
     path = _train(found, configs, folder, options, resume, tensorboard)

@@ -65,6 +65,11 @@ class SongEmbedder:
         return round(self.window * self.sample_rate / self.frame_hop)
 
     @property
+    def n_dims(self) -> int:
+        """D, the length of an embedding."""
+        return len(self.embed(torch.ones(1, self.n_frames, self.front_end.n_bins))[0])
+
+    @property
     def network(self) -> nn.Module:
         """What `embed` runs."""
         return self.model
@@ -136,6 +141,11 @@ class ClassifierEmbedder:
     def n_frames(self) -> int:
         """Frames of a window."""
         return round(self.window * self.sample_rate / self.frame_hop)
+
+    @property
+    def n_dims(self) -> int:
+        """D, the length of an embedding."""
+        return len(self.embed(torch.zeros(1, self.n_frames, self.frame_hop))[0])
 
     @property
     def network(self) -> nn.Module:

@@ -91,7 +91,14 @@ def evaluate(
     if rates != [None]:
         _add_cost(runs, load_song_embedder(model, None), _some_windows(runs[0].embedder, asked, batch_size))
     _add_index_time(runs, folder)
-    options = {"model": model, "data": data, "audio": audio, "split": part, "r": r, "threshold_part": threshold_part}
+    options: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "audio": audio,
+        "split": part,
+        "r": r,
+        "threshold_part": threshold_part,
+    }
     options |= {**asdict(settings), "threads": torch.get_num_threads()}
     _write(folder, table, runs, options)
     console().print(_table(runs))
@@ -199,7 +206,7 @@ def _some_windows(embedder: Any, asked: Asked, batch_size: int) -> Tensor:
 
 @torch.inference_mode()
 def _add_cost(runs: Sequence[_Run], unpatched: Any, windows: Tensor) -> None:
-    """Add how many times fewer MACs and how much faster windows are embedded; the model alone, all r in turn."""
+    """Add how many times fewer MACs and how much faster windows are embedded, all r in turn."""
     calls = {run.label: partial(run.embedder.embed, windows) for run in runs}
     seconds = interleaved({UNPATCHED: partial(unpatched.embed, windows), **calls}, turns=_TURNS)
     for run in runs:
@@ -208,7 +215,7 @@ def _add_cost(runs: Sequence[_Run], unpatched: Any, windows: Tensor) -> None:
         speedup, low, high = ratio(seconds[UNPATCHED], seconds[run.label])
         rate = len(windows) / float(pd.Series(seconds[run.label]).median())
         run.row["macs_cut"] = describe(run.embedder.network, traces[0].n_tokens).macs_cut
-        run.row |= {"speedup": speedup, "speedup_low": low, "speedup_high": high, "windows_per_second": rate}
+        run.row.update(speedup=speedup, speedup_low=low, speedup_high=high, windows_per_second=rate)
 
 
 def _add_index_time(runs: Sequence[_Run], folder: Path) -> None:
