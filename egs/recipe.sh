@@ -1,6 +1,6 @@
 # What the recipes of corpora share: their options, stage 0, and stages 2 to 5. run.sh sources it when it has set
 #   here       its folder
-#   corpus     as `tome-audio download --corpus` takes it
+#   corpus     as `tome-audio download --corpus` takes it; empty where the recipe has a stage 0 of its own
 #   config, r  defaults of --config and --r
 #   own        names of its own options, with defaults in the variables of these names (held-out: held_out); the first
 #              goes into the names of folders
@@ -50,12 +50,14 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 
-if [ -n "$smoke" ]; then   # generated clips laid out like the corpus, tiny models
+if [ -n "$smoke" ]; then   # tiny models
   config=smoke r=0,2x results=$out/RESULTS.md
   for pair in $smoke_own; do printf -v "${pair%%=*}" %s "${pair#*=}"; done
+fi
+if [ -n "$smoke" ] && [ -n "$corpus" ]; then   # generated clips laid out like the corpus
   run_stage 0 tome-audio download --corpus "$corpus" --data "$out/download" --imitation
   data=$out/download/$corpus-imitation
-elif [ -z "$data" ]; then
+elif [ -z "$data" ] && [ -n "$corpus" ]; then
   run_stage 0 tome-audio download --corpus "$corpus" --data "$out/download"
   case $corpus in   # the folder that the download holds the corpus in
     speechcommands) data=$out/download/speech_commands_v0.02 ;;

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "egs").rglob("conf/*.yaml"))
 FEW_SHOT = [path for path in CONFIGS if path.parent.parent.name == "fewshot" and not path.name.startswith("pretrain_")]
 PRESETS = sorted((ROOT / "egs" / "fewshot" / "presets").glob("*.yaml"))
-TRAIN = [path for path in CONFIGS if path.parent.parent.name != "smoke" and path not in FEW_SHOT]
+SAMPLE_ID = [path for path in CONFIGS if path.parent.parent.name == "sample_id"]
+TRAIN = [path for path in CONFIGS if path.parent.parent.name != "smoke" and path not in (*FEW_SHOT, *SAMPLE_ID)]
 RECIPES = sorted({path.parent.parent for path in TRAIN if path.parent.parent.name != "fewshot"})
 SCENARIOS = ("plain", "enriched", "attention", "contrastive_cpl", "contrastive_apl", "augmented_cpl", "augmented_apl")
 

@@ -16,16 +16,17 @@ from tome_audio.cli.main import _commands, _parser
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.parent for path in (ROOT / "egs").glob("*/run.sh"))
 CONFIGS = sorted((ROOT / "egs").rglob("conf/*.yaml"))
-FEW_SHOT = ROOT / "egs" / "fewshot"
+FEW_SHOT, SAMPLE_ID = ROOT / "egs" / "fewshot", ROOT / "egs" / "sample_id"
 SHARED = [recipe for recipe in RECIPES if "recipe.sh" in (recipe / "run.sh").read_text()]
-CORPORA = [recipe for recipe in SHARED if recipe != FEW_SHOT]
+CORPORA = [recipe for recipe in SHARED if recipe not in (FEW_SHOT, SAMPLE_ID)]
 SMALL = [config for config in CONFIGS if config.parent.parent not in SHARED]
 STAGES = ["download", "manifest", "train", "teacher-logits", "train", "evaluate", "results"]
 
 
 def test_there_are_recipes():
     assert RECIPES and CONFIGS and SMALL
-    assert {recipe.name for recipe in CORPORA} >= {"speechcommands", "esc50", "fsdd", "audioset"} and FEW_SHOT in SHARED
+    assert {recipe.name for recipe in CORPORA} >= {"speechcommands", "esc50", "fsdd", "audioset"}
+    assert FEW_SHOT in SHARED and SAMPLE_ID in SHARED
     assert all("--smoke" in (recipe / "run.sh").read_text() for recipe in SHARED)
 
 
@@ -258,3 +259,72 @@ def test_the_corpora_that_can_be_fetched_are_named_to_the_manifest(echo):
     for corpus, named in (("esc50", True), ("speechcommands", True), ("fsdd", True), ("voxceleb", False)):
         (line,) = few_shot_lines(echo, "--corpus", corpus, "--stop-stage", 1)
         assert (f"--corpus.name {corpus}" in line) == named and f"--out O/data-{corpus}" in line
+
+
+@pytest.mark.recipe
+def test_the_sample_id_recipe_runs_from_end_to_end(tool, tmp_path):
+    pytest.importorskip("librosa")
+    before = (SAMPLE_ID / "RESULTS.md").read_text()
+    done = call(SAMPLE_ID, tool, "--smoke", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert stages(done) == [
+        "0: tome-audio sampleid generate", "3: tome-audio sampleid train", "4: tome-audio sampleid evaluate",
+        "5: tome-audio results",
+    ]  # fmt: skip
+    (table,) = tmp_path.rglob("evaluate.csv")
+    scored = pd.read_csv(table)
+    assert list(scored["r"].astype(str)) == ["0", "2x"] and scored["macs_cut"][1] > 1.5
+    assert (scored["n_clips"] == 2).all() and (scored["n_references"] == 5).all() and scored["mean_ap"].gt(0).all()
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert "2 songs with a sample, 1 without, and 5 references" in written and "| 2x |" in written
+    assert "run.sh --smoke" in written and (SAMPLE_ID / "RESULTS.md").read_text() == before
+    again = call(SAMPLE_ID, tool, "--smoke", "--out", tmp_path, "--stage", 0, "--stop-stage", 3)
+    assert again.returncode == 0 and again.stdout.count("stage ") == 2, again.stderr
+
+
+@pytest.mark.recipe
+def test_the_closed_set_of_the_sample_id_recipe_runs_from_end_to_end(tool, tmp_path):
+    done = call(SAMPLE_ID, tool, "--smoke", "--mode", "closed-set", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert stages(done) == [
+        "0: tome-audio sampleid generate", "3: tome-audio sampleid closed-set", "5: tome-audio results",
+    ]  # fmt: skip
+    (run,) = (path.parent for path in tmp_path.rglob("error.png"))
+    songs = pd.read_csv(run / "songs.csv")
+    assert dict(songs["split"].value_counts()) == {"train": 6, "unseen": 3}
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert "| closed_set_smoke-train | 0 |" in written and "| closed_set_smoke-unseen | 2x |" in written
+
+
+def sample_id_lines(env, *words):
+    done = call(SAMPLE_ID, env, "--out", "O", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_sample_id_recipe_hands_its_options_on(echo):
+    words = ("--seed", 4, "--r", "0,2x", "--train-r", "2x", "--", "--encoder.depth", 6)
+    generate, train, evaluate, results = sample_id_lines(echo, *words)
+    world = "O/world-full-seed4"
+    assert "conf/world_full.yaml --seed 4" in generate and f"--out {world}" in generate
+    run = "O/small-at2x-seed4"
+    assert f"conf/small.yaml --data {world} --out {run} --resume --trainer.seed 4 " in train
+    assert train.endswith("--merge.r 2x --merge.evaluate 2x --encoder.depth 6") and "--encoder.depth" not in evaluate
+    assert f"--model {run}/model.safetensors --data {world} --r 0,2x --threshold_part valid" in evaluate
+    assert evaluate.endswith(f"--out {run}/evaluate")  # as table.sh looks for it
+    assert results.startswith(f"stage 5: tome-audio results {run}/evaluate ")
+
+
+def test_the_sample_id_recipe_takes_other_audio_and_other_models(echo):
+    words = ("--data", "TABLES", "--audio", "SONGS", "--model", "m/encoder.safetensors")
+    evaluate, results = sample_id_lines(echo, *words)
+    assert "--model m/encoder.safetensors --data TABLES" in evaluate and "--audio SONGS" in evaluate
+    assert "--threshold_part" not in evaluate and "O/encoder-seed0/evaluate" in results
+    generate, *_ = sample_id_lines(echo, "--material", "CLIPS", "--stop-stage", 0)
+    assert "conf/world_clips.yaml" in generate and generate.endswith("--out O/world-clips-seed0 --material CLIPS")
+    generate, train, results = sample_id_lines(echo, "--mode", "closed-set", "--seed", 1)
+    assert "conf/world_closed_set.yaml" in generate and "conf/closed_set_small.yaml" in train
+    assert "--out O/closed_set_small-seed1 --r 0,2x,3x --seed 1 --trainer.seed 1 --resume" in train
+    assert "results O/closed_set_small-seed1/evaluate-" in results
+    done = call(SAMPLE_ID, echo, "--mode", "open-set")
+    assert done.returncode == 2 and "retrieval, closed-set" in done.stderr
