@@ -69,6 +69,9 @@ class FlipOptions:
             raise ValueError(f"flip.loops must be at least 1, got {self.loops}")
 
 
+DEFAULT_FLIP = FlipOptions()
+
+
 @dataclass(frozen=True)
 class Music:
     """Samples (T,) and what is known of what they play; real recordings have no tempo and no key here.

@@ -25,7 +25,7 @@ from tome_audio.songs.material import Material
 from tome_audio.songs.worlds import SHARED, Plan, WorldOptions, make_track, plan_world
 
 WORLD_NAME, MADE_NAME = "world.json", "made.jsonl"
-"""All options; and what is known of every track that is there, in the order that they were made in."""
+"""All options; and what is known of every track that is there."""
 
 _VERSION = 1
 _ROLES: dict[str, Role] = {"original": "original", "distractor": "distractor", "song": "song"}
@@ -67,7 +67,7 @@ def write_world(
     root, plans = Path(folder), list(plan_world(options))
     for part, counts in options.parts.items():
         n_songs = counts.n_songs + counts.n_without
-        material.check(part, counts.n_originals, counts.n_distractors, n_songs, counts.n_material)
+        material.check(part, options.n_originals(part), counts.n_distractors, n_songs, counts.n_material)
     if options.shared_originals:
         material.check(SHARED, options.shared_originals, 0, 0, 0)
     _claim(root, world_facts(options, material))
@@ -81,6 +81,7 @@ def write_world(
             if on_progress is not None:
                 on_progress(len(made), len(plans))
     table = _table(root, plans, made)
+    _write_made(root, [made[plan.id] for plan in plans])
     write_sample_table(table, root)
     return table
 
@@ -206,6 +207,10 @@ def _made_before(root: Path, plans: Sequence[Plan]) -> dict[str, _Row]:
             continue
         if whole:
             found[row["id"]] = row
-    with whole_file(path) as partial:
-        partial.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
+    _write_made(root, list(found.values()))
     return found
+
+
+def _write_made(root: Path, rows: Sequence[_Row]) -> None:
+    with whole_file(root / MADE_NAME) as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

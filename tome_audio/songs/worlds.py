@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tome_audio.data.sample_tables import Occurrence
+from tome_audio.data.sample_tables import PARTS, Occurrence
 from tome_audio.songs.flips import FlipOptions, Music, draw_flip, draw_spans, mastered, overlaid
 from tome_audio.songs.material import Material
 
@@ -19,7 +19,7 @@ Kind = Literal["original", "distractor", "song", "material"]
 
 SHARED = "shared"
 """In the place of a part: originals that the songs of all parts sample."""
-_PARTS = ("train", "valid", "test", SHARED)
+_PARTS = (*PARTS, SHARED)
 _STREAMS = ("original", "distractor", "song", "material", "order")
 _SPREAD = 0.15
 """Tracks are up to so much of their length shorter or longer, so that it tells nothing."""
@@ -67,7 +67,7 @@ class WorldOptions:
         seed: Of all that is drawn.
         parts: How many tracks each of train, valid and test has.
         shared_originals: Originals that songs of all parts sample in turn, for classifying songs by their original;
-            0 gives each part its own.
+            no part has originals of its own then. 0 gives each part its own.
         flip: What becomes of samples.
         seconds: Length of songs and generated references, give or take 15 %.
         material_seconds: Length of songs with stems.
@@ -87,6 +87,10 @@ class WorldOptions:
     second_sample: float = 0.0
     unlisted: float = 0.5
 
+    def n_originals(self, part: str) -> int:
+        """Return how many originals a part has of its own."""
+        return 0 if self.shared_originals else self.parts[part].n_originals
+
     def __post_init__(self) -> None:
         if self.seed < 0 or self.shared_originals < 0:
             raise ValueError(f"seed and shared_originals must be 0 or more, got {self.seed}, {self.shared_originals}")
@@ -97,6 +101,8 @@ class WorldOptions:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for part, counts in self.parts.items():
+            if part not in PARTS:
+                raise ValueError(f"part {part!r} is not one of {', '.join(PARTS)}")
             if counts.n_songs and not (self.shared_originals or counts.n_originals):
                 raise ValueError(f"part {part} has songs and nothing to sample: give it originals, or n_songs 0")
             if self.shared_originals and counts.n_originals:
@@ -131,9 +137,11 @@ def plan_world(options: WorldOptions) -> Iterator[Plan]:
     """Give every track of a world, in the order of its table; no two parts have one in common."""
     for number in range(options.shared_originals):
         yield Plan(track_id(SHARED, "original", number), SHARED, "original", number)
-    for part in _PARTS[:-1]:
-        counts = options.parts.get(part, PartCounts())
-        for number in range(counts.n_originals):
+    for part in PARTS:
+        if part not in options.parts:
+            continue
+        counts = options.parts[part]
+        for number in range(options.n_originals(part)):
             yield Plan(track_id(part, "original", number), part, "original", number)
         for number in range(counts.n_distractors):
             yield Plan(track_id(part, "distractor", number), part, "distractor", number)

@@ -1,0 +1,1 @@
+"""`tome-audio sampleid`: which record a song samples, and where."""
