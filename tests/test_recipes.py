@@ -306,7 +306,7 @@ def test_the_sample_id_recipe_hands_its_options_on(echo):
     words = ("--seed", 4, "--r", "0,2x", "--train-r", "2x", "--", "--encoder.depth", 6)
     generate, train, evaluate, results = sample_id_lines(echo, *words)
     world = "O/world-full-seed4"
-    assert "conf/world_full.yaml --seed 4" in generate and f"--out {world}" in generate
+    assert "conf/world_full.yaml --seed 4" in generate and f"generate {world} " in generate
     run = "O/small-at2x-seed4"
     assert f"conf/small.yaml --data {world} --out {run} --resume --trainer.seed 4 " in train
     assert train.endswith("--merge.r 2x --merge.evaluate 2x --encoder.depth 6") and "--encoder.depth" not in evaluate
@@ -321,7 +321,8 @@ def test_the_sample_id_recipe_takes_other_audio_and_other_models(echo):
     assert "--model m/encoder.safetensors --data TABLES" in evaluate and "--audio SONGS" in evaluate
     assert "--threshold_part" not in evaluate and "O/encoder-seed0/evaluate" in results
     generate, *_ = sample_id_lines(echo, "--material", "CLIPS", "--stop-stage", 0)
-    assert "conf/world_clips.yaml" in generate and generate.endswith("--out O/world-clips-seed0 --material CLIPS")
+    assert "generate O/world-clips-seed0 --config" in generate and "conf/world_clips.yaml" in generate
+    assert generate.endswith("--material CLIPS")
     generate, train, results = sample_id_lines(echo, "--mode", "closed-set", "--seed", 1)
     assert "conf/world_closed_set.yaml" in generate and "conf/closed_set_small.yaml" in train
     assert "--out O/closed_set_small-seed1 --r 0,2x,3x --seed 1 --trainer.seed 1 --resume" in train

@@ -29,7 +29,7 @@ def read():
     def call(path):
         command = command_of(path)
         needed = {"evaluate": ["--model", "anything"]}.get(command, [])
-        needed += ["--out", "anywhere"] if command == "generate" else ["--data", "anywhere"]
+        needed += ["anywhere"] if command == "generate" else ["--data", "anywhere"]
         parsed = parser.parse_args(["sampleid", command, "--config", str(path), *needed])
         return parsed["sampleid"][command], instantiated(parser, parsed)["sampleid"][command]
 

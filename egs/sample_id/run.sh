@@ -16,7 +16,7 @@ case $config in smoke) world=${world:-${prefix}smoke} ;; *) world=${world:-$plai
 if [ -z "$data" ]; then
   data=$out/world-$world-seed$seed clips=()
   if [ -n "$material" ]; then clips=(--material "$material"); fi
-  run_stage 0 tome-audio sampleid generate --config "$here/conf/world_$world.yaml" --seed "$seed" --out "$data" "${clips[@]}"
+  run_stage 0 tome-audio sampleid generate "$data" --config "$here/conf/world_$world.yaml" --seed "$seed" "${clips[@]}"
 fi
 
 given=() merged=() trained=''

@@ -38,6 +38,7 @@ _EXAMPLES = {
     "sampleid train": "tome-audio sampleid train --config egs/sample_id/conf/small.yaml --data runs/sample_id/world",
     "sampleid evaluate": "tome-audio sampleid evaluate --model runs/song_encoder.safetensors --data world/ --r 0,2x",
     "sampleid closed-set": "tome-audio sampleid closed-set --data sample100/ --audio songs/ --out runs/closed-set",
+    "sampleid generate": "tome-audio sampleid generate runs/world --seed 1 --processes 2",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
@@ -64,6 +65,7 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "fewshot train": {"--resume": _RESUME},
     "sampleid train": {"--resume": _RESUME},
     "sampleid closed-set": {"--resume": _RESUME},
+    "sampleid generate": {"out": {"metavar": "OUT", "help": "Folder for audio and tables; made if need be."}},
     "download": {"--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}},
     "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
     "bench-report": {
@@ -124,6 +126,7 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.results import results
     from tome_audio.cli.sampleid.closed_set import closed_set
     from tome_audio.cli.sampleid.evaluate import evaluate as sampleid_evaluate
+    from tome_audio.cli.sampleid.generate import generate as sampleid_generate
     from tome_audio.cli.sampleid.train import train as sampleid_train
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
@@ -151,6 +154,7 @@ def _commands() -> dict[str, Callable[..., int]]:
         "sampleid train": sampleid_train,
         "sampleid evaluate": sampleid_evaluate,
         "sampleid closed-set": closed_set,
+        "sampleid generate": sampleid_generate,
         "results": results,
         "bench-report": bench_report,
     }

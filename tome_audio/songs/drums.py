@@ -35,7 +35,7 @@ _GROOVES = (
     "K..KS..K.KK.S...",
     "K.....S...K...S.",
     "K..S..K.S...S...",
-    "........S.......",
+    "K.......S..K....",
     "K.......K.......",
 )
 _HATS = (
@@ -83,10 +83,11 @@ def drum_part(rng: np.random.Generator, n_bars: int, beats_per_bar: int) -> list
     """Draw a groove and a hat, play them with ghost notes and gaps, and fill in before the section ends."""
     steps = beats_per_bar * STEPS
     groove = _GROOVES[int(rng.integers(len(_GROOVES)))][:steps]
+    answer, every = _answer(rng, groove), int(rng.choice([2, 2, 4]))
     hats = _HATS[int(rng.integers(len(_HATS)))][:steps]
     softer, on_beat = float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.7, 1.0))
     opens = {int(rng.integers(1, steps)) for _ in range(int(rng.integers(3)))}
-    busy, crash, without_hats = float(rng.uniform(0, 0.12)), rng.random() < 0.5, rng.random() < 0.1
+    busy, crash, without_hats = float(rng.uniform(0, 0.06)), rng.random() < 0.5, rng.random() < 0.05
     hits = [Hit(0.0, "crash", 0.8)] if crash else []
     for bar in range(n_bars):
         fill_from = steps - int(rng.choice([4, 4, 6, 8])) if bar == n_bars - 1 and rng.random() < 0.7 else steps
@@ -96,7 +97,7 @@ def drum_part(rng: np.random.Generator, n_bars: int, beats_per_bar: int) -> list
                 if rng.random() < 0.7:
                     hits.append(Hit(at, "tom" if rng.random() < 0.5 else "snare", float(rng.uniform(0.5, 1.0))))
                 continue
-            mark = groove[step]
+            mark = (answer if bar % every == every - 1 else groove)[step]
             if mark in "KkB":
                 hits.append(Hit(at, "kick", 0.6 if mark == "k" else 1.0))
             if mark in "SsB":
@@ -107,6 +108,14 @@ def drum_part(rng: np.random.Generator, n_bars: int, beats_per_bar: int) -> list
                 accent = on_beat if step % STEPS == 0 else softer
                 hits.append(Hit(at, "open" if step in opens else "hat", 0.6 * accent * float(rng.uniform(0.85, 1.1))))
     return hits
+
+
+def _answer(rng: np.random.Generator, groove: str) -> str:
+    """Return the groove with one to three strokes more or fewer in its second half."""
+    marks = list(groove)
+    for step in rng.permutation(np.arange(len(marks) // 2, len(marks)))[: int(rng.integers(1, 4))].tolist():
+        marks[step] = "kKsS"[int(rng.integers(4))] if marks[step] == "." else "."
+    return "".join(marks)
 
 
 def percussion_part(rng: np.random.Generator, n_bars: int, beats_per_bar: int) -> list[Hit]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class Equaliser:
     low_cut: float
     high_cut: float
 
-    def gains(self, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def gains(self, frequencies: NDArray[Any]) -> NDArray[np.float64]:
         """Return the gain (F,) as a factor at frequencies (F,) in Hz."""
         hertz = np.maximum(frequencies, 1.0)
         decibel = np.zeros_like(hertz)
@@ -85,6 +86,14 @@ def finished(
         response[round(turn * delay * sample_rate)] += feedback**turn
     spectrum *= np.fft.rfft(response).astype(np.complex64)
     out: Samples = np.fft.irfft(spectrum, size)[: len(stem)].astype(np.float32)
+    return out
+
+
+def equalised(samples: Samples, equaliser: Equaliser, sample_rate: int) -> Samples:
+    """Return samples (T,) after an equaliser."""
+    size = -(-len(samples) // _FFT_STEP) * _FFT_STEP
+    spectrum = np.fft.rfft(samples, size) * equaliser.gains(np.fft.rfftfreq(size, 1 / sample_rate))
+    out: Samples = np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
     return out
 
 

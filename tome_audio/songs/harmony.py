@@ -19,6 +19,8 @@ SCALES: dict[str, tuple[int, ...]] = {
 }
 _SCALE_WEIGHTS = (5.0, 5.0, 3.0, 2.5, 1.0, 1.0, 1.0, 1.0)
 
+_ROOTS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
 _COLOURS: tuple[tuple[int, ...], ...] = (
     (0, 2, 4),
     (0, 2, 4, 6),
@@ -42,7 +44,7 @@ _WELL_WORN: tuple[tuple[int, ...], ...] = (
     (0, 2, 3, 4),
     (0, 5, 1, 4),
     (3, 4, 2, 5),
-    (0, 6, 3, 0),
+    (0, 6, 3, 4),
     (0, 3),
     (0, 1),
     (0, 6),
@@ -56,6 +58,11 @@ class Key:
 
     root: int
     scale: str
+
+    @property
+    def name(self) -> str:
+        """Root and scale for people to read, such as C minor."""
+        return f"{_ROOTS[self.root]} {self.scale}"
 
     def semitones(self, degree: int) -> int:
         """Return how far a degree of the scale, 0 for the root itself, lies above the root."""
