@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "models": {"audio"},
     "data": {"audio"},
     "training": set(),
-    "tasks": {"merge", "patch", "losses", "metrics"},
+    "tasks": {"merge", "patch", "losses", "metrics", "audio"},
     "evaluation": {"merge", "patch", "profiling", "metrics", "data"},
     "search": {"merge", "patch", "profiling"},
     "retrieval": {"audio", "data", "metrics"},

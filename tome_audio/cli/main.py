@@ -35,12 +35,16 @@ _EXAMPLES = {
     "fewshot train": "tome-audio fewshot train --config plain.yaml --data clips/ --classes.split split.json",
     "fewshot evaluate": "tome-audio fewshot evaluate --model runs/fewshot/model.safetensors --data clips/ --r 0,2x",
     "fewshot tune": "tome-audio fewshot tune --config plain.yaml --data clips/ --space '[trainer.lr=1e-4..1e-2:log]'",
+    "sampleid train": "tome-audio sampleid train --config egs/sample_id/conf/small.yaml --data runs/sample_id/world",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
 
 
-_GROUPS = {"fewshot": "Few-shot classification: train on episodes, score on thousands of tasks, tune."}
+_GROUPS = {
+    "fewshot": "Few-shot classification: train on episodes, score on thousands of tasks, tune.",
+    "sampleid": "Sample identification: which record does a song sample, and where.",
+}
 
 _FLAG = {"action": "store_true"}
 _RESUME = {**_FLAG, "help": "Go on from the newest checkpoint in --out, if there is one."}
@@ -56,6 +60,7 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "train": {"--resume": _RESUME},
     "fewshot train": {"--resume": _RESUME},
+    "sampleid train": {"--resume": _RESUME},
     "download": {"--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}},
     "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
     "bench-report": {
@@ -114,6 +119,7 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.overlay import overlay
     from tome_audio.cli.results import results
+    from tome_audio.cli.sampleid.train import train as sampleid_train
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
     from tome_audio.cli.teacher_logits import teacher_logits
@@ -137,6 +143,7 @@ def _commands() -> dict[str, Callable[..., int]]:
         "fewshot train": fewshot_train,
         "fewshot evaluate": fewshot_evaluate,
         "fewshot tune": fewshot_tune,
+        "sampleid train": sampleid_train,
         "results": results,
         "bench-report": bench_report,
     }

@@ -21,6 +21,7 @@ from tome_audio.models.kwt import KWT, KWTAttention, KWTBlock
 from tome_audio.models.kwt_checkpoint import load_kwt
 from tome_audio.models.kwt_frontend import KWTFrontend
 from tome_audio.models.official import load_official
+from tome_audio.models.song_encoder import SongEncoder
 from tome_audio.models.strict import CheckpointError
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "KWTFrontend",
     "ProjectionHead",
     "RelationHead",
+    "SongEncoder",
     "SpectrogramCNN",
     "TwoLayerCNN",
     "ViewFusion",

@@ -19,6 +19,7 @@ from tome_audio.models.ast import AST
 from tome_audio.models.cnn import SpectrogramCNN, TwoLayerCNN
 from tome_audio.models.few_shot import FewShotNetwork
 from tome_audio.models.kwt import KWT
+from tome_audio.models.song_encoder import SongEncoder
 from tome_audio.models.strict import CheckpointError, load_strict
 
 MODEL_CLASSES: dict[str, type[nn.Module]] = {
@@ -27,6 +28,7 @@ MODEL_CLASSES: dict[str, type[nn.Module]] = {
     "SpectrogramCNN": SpectrogramCNN,
     "TwoLayerCNN": TwoLayerCNN,
     "FewShotNetwork": FewShotNetwork,
+    "SongEncoder": SongEncoder,
 }
 """Classes that checkpoints can hold. Each keeps its constructor arguments, JSON-able, in `init_args`."""
 

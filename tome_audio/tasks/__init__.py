@@ -3,6 +3,7 @@
 from tome_audio.tasks.classification import Classification
 from tome_audio.tasks.few_shot import FewShot
 from tome_audio.tasks.merging import Between, MergedTask, OneOf, TargetBetween, draw_rate
+from tome_audio.tasks.retrieval import MixRetrieval
 from tome_audio.tasks.teachers import ModelTeacher, UnmergedSelf
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Classification",
     "FewShot",
     "MergedTask",
+    "MixRetrieval",
     "ModelTeacher",
     "OneOf",
     "TargetBetween",

@@ -48,7 +48,7 @@ def build_network(
         args = {**sizes, **{name: getattr(encoder, name) for name in names}, "pool": encoder.tokens}
         args["patch"] = list(encoder.patch)
         if encoder.start is not None and not encoder.start.endswith(".safetensors"):
-            return _network("ast", *_from_elsewhere(encoder, args), head, n_views, classes)
+            return _network("ast", *encoder_from_elsewhere(encoder.start, args), head, n_views, classes)
     network = _network(encoder.kind, args, None, head, n_views, classes)
     if encoder.start is not None:
         _start_from(network, encoder.start)
@@ -76,14 +76,15 @@ def _network(
     return network
 
 
-def _from_elsewhere(encoder: EncoderConfig, args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return arguments and weights of an AST that starts from an official or a Hugging Face one, in its size.
+def encoder_from_elsewhere(start: str, args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return arguments and weights of an AST without classes that starts from an official or a Hugging Face one.
+
+    It has their size and patches; of `args` it has the size of its input, drop_path and pool.
 
     Raises:
         CheckpointError: It cannot be read, or is for an input of another size and not AudioSet's.
     """
-    assert encoder.start is not None  # the caller has seen it
-    source = load_official(encoder.start) if Path(encoder.start).suffix == ".pth" else _huggingface(encoder.start)
+    source = load_official(start) if Path(start).suffix == ".pth" else _huggingface(start)
     wanted = {key: value for key, value in args.items() if key in ("n_mels", "n_frames", "drop_path", "pool")}
     if (source.n_frames, source.n_mels) == (wanted["n_frames"], wanted["n_mels"]):
         given = {**source.init_args, **wanted, "n_classes": 0}
@@ -95,7 +96,7 @@ def _from_elsewhere(encoder: EncoderConfig, args: dict[str, Any]) -> tuple[dict[
             model = AST.from_audioset(source, **wanted, n_classes=0)
         except ValueError as error:
             raise CheckpointError(
-                f"{encoder.start} takes {source.n_frames} frames of {source.n_mels} mel bins and cannot be fitted to "
+                f"{start} takes {source.n_frames} frames of {source.n_mels} mel bins and cannot be fitted to "
                 f"{args['n_frames']} of {args['n_mels']}: {error}"
             ) from error
     return model.init_args, model.state_dict()

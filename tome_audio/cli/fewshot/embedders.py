@@ -80,10 +80,11 @@ class Embedder:
         if isinstance(front_end, str) and Path(front_end).is_file():  # a classifier's own: what its file says
             front_end = [front_end, Path(front_end).stat().st_size, Path(front_end).stat().st_mtime_ns]
         args = [getattr(part, "init_args", None) for part in parts]
-        return {"models": [_checksum(part) for part in parts], "args": args, "front_end": front_end}
+        return {"models": [weights_checksum(part) for part in parts], "args": args, "front_end": front_end}
 
 
-def _checksum(model: nn.Module) -> str:
+def weights_checksum(model: nn.Module) -> str:
+    """Return a digest of a model's class and all its weights."""
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())

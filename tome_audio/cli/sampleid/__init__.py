@@ -1,0 +1,1 @@
+"""Commands of sample identification."""
