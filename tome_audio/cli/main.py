@@ -36,6 +36,11 @@ _EXAMPLES = {
     "fewshot evaluate": "tome-audio fewshot evaluate --model runs/fewshot/model.safetensors --data clips/ --r 0,2x",
     "fewshot tune": "tome-audio fewshot tune --config plain.yaml --data clips/ --space '[trainer.lr=1e-4..1e-2:log]'",
     "sampleid train": "tome-audio sampleid train --config egs/sample_id/conf/small.yaml --data runs/sample_id/world",
+    "sampleid index": "tome-audio sampleid index originals/ --model runs/sampleid/model.safetensors --out runs/index",
+    "sampleid add": "tome-audio sampleid add funky.flac --index runs/index",
+    "sampleid remove": "tome-audio sampleid remove funky --index runs/index",
+    "sampleid calibrate": "tome-audio sampleid calibrate --index runs/index --without songs/plain",
+    "sampleid query": "tome-audio sampleid query song.mp3 --index runs/index --figure song.png",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
@@ -61,6 +66,15 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "train": {"--resume": _RESUME},
     "fewshot train": {"--resume": _RESUME},
     "sampleid train": {"--resume": _RESUME},
+    "sampleid index": {
+        "data": {"metavar": "DIR", "help": "Folder of originals: wav, flac, ogg or mp3, of any length."}
+    },
+    "sampleid add": {"files": {"nargs": "+", "metavar": "FILE", "help": "Audio files of originals."}},
+    "sampleid remove": {"ids": {"nargs": "+", "metavar": "ID", "help": "Ids of tracks, as query shows them."}},
+    "sampleid query": {
+        "files": {"nargs": "+", "metavar": "FILE", "help": "Audio files of songs: wav, flac, ogg or mp3."},
+        "--json": {**_FLAG, "help": "Print one JSON object per song, not a table."},
+    },
     "download": {"--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}},
     "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
     "bench-report": {
@@ -119,6 +133,11 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.overlay import overlay
     from tome_audio.cli.results import results
+    from tome_audio.cli.sampleid.calibrate import calibrate as sampleid_calibrate
+    from tome_audio.cli.sampleid.index import add as sampleid_add
+    from tome_audio.cli.sampleid.index import index as sampleid_index
+    from tome_audio.cli.sampleid.index import remove as sampleid_remove
+    from tome_audio.cli.sampleid.query import query as sampleid_query
     from tome_audio.cli.sampleid.train import train as sampleid_train
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
@@ -144,6 +163,11 @@ def _commands() -> dict[str, Callable[..., int]]:
         "fewshot evaluate": fewshot_evaluate,
         "fewshot tune": fewshot_tune,
         "sampleid train": sampleid_train,
+        "sampleid index": sampleid_index,
+        "sampleid add": sampleid_add,
+        "sampleid remove": sampleid_remove,
+        "sampleid calibrate": sampleid_calibrate,
+        "sampleid query": sampleid_query,
         "results": results,
         "bench-report": bench_report,
     }
