@@ -37,7 +37,6 @@ class MelodyEmbedder:
     hop = 1.0
     frame_hop = 400
     margin = 0.064
-    n_dims = 288
 
     def __init__(self, name="melodies", variant_facts=((0, 1.0), (2, 1.0), (-3, 1.0), (0, 1.25), (2, 1.25))):
         self.facts = {"name": name, "r": "0"}

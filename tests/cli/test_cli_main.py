@@ -11,11 +11,13 @@ COMMANDS = (
     "download", "manifest", "overlay", "train", "results", "fewshot",
 )  # fmt: skip
 FEW_SHOT = ("train", "evaluate", "tune")
+SAMPLE_ID = ("train", "index", "add", "remove", "calibrate", "query")
 
 
 def test_help_of_a_group_lists_its_commands_and_the_exit_codes(run):
-    code, out, _ = run("fewshot", "--help")
-    assert code == 0 and all(name in out for name in (*FEW_SHOT, "exit codes"))
+    for group, names in (("fewshot", FEW_SHOT), ("sampleid", SAMPLE_ID)):
+        code, out, _ = run(group, "--help")
+        assert code == 0 and all(name in out for name in (*names, "exit codes"))
 
 
 def test_help_lists_every_command_and_the_exit_codes(run):
@@ -23,7 +25,10 @@ def test_help_lists_every_command_and_the_exit_codes(run):
     assert code == 0 and all(name in out for name in (*COMMANDS, "exit codes"))
 
 
-@pytest.mark.parametrize("command", [*COMMANDS[:-1], *(f"fewshot {name}" for name in FEW_SHOT)])
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS[:-1], *(f"fewshot {name}" for name in FEW_SHOT), *(f"sampleid {name}" for name in SAMPLE_ID)],
+)
 def test_help_of_every_command_has_an_example_and_says_what_each_option_does(run, command):
     code, out, _ = run(*command.split(), "--help")
     assert code == 0 and "Example: tome-audio" in " ".join(out.split())

@@ -155,7 +155,7 @@ def test_files_of_no_use_are_named_and_the_others_are_added(tmp_path, embedder, 
         ({"facts": {"name": "melodies", "r": "8"}}, "r was 0, now 8"),
         ({"facts": {"name": "other", "r": "0"}}, "name was melodies, now other"),
         ({"window": 3.0}, "window was 2.0, now 3.0"),
-        ({"n_dims": 7}, "n_dims was 288, now 7"),
+        ({"sample_rate": 16000}, "sample_rate was 8000, now 16000"),
     ],
 )
 def test_another_model_or_r_is_one_clear_error(made, embedder, audio, change, message):

@@ -39,6 +39,11 @@ _EXAMPLES = {
     "sampleid evaluate": "tome-audio sampleid evaluate --model runs/song_encoder.safetensors --data world/ --r 0,2x",
     "sampleid closed-set": "tome-audio sampleid closed-set --data sample100/ --audio songs/ --out runs/closed-set",
     "sampleid generate": "tome-audio sampleid generate runs/world --seed 1 --processes 2",
+    "sampleid index": "tome-audio sampleid index originals/ --model runs/sampleid/model.safetensors --out runs/index",
+    "sampleid add": "tome-audio sampleid add funky.flac --index runs/index",
+    "sampleid remove": "tome-audio sampleid remove funky --index runs/index",
+    "sampleid calibrate": "tome-audio sampleid calibrate --index runs/index --without songs/plain",
+    "sampleid query": "tome-audio sampleid query song.mp3 --index runs/index --figure song.png",
     "results": "tome-audio results runs/fsdd/evaluate --append egs/fsdd/RESULTS.md --title 'small AST'",
     "bench-report": "tome-audio bench-report runs/bench.json --out benchmarks/results --readme README.md",
 }
@@ -66,6 +71,15 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "sampleid train": {"--resume": _RESUME},
     "sampleid closed-set": {"--resume": _RESUME},
     "sampleid generate": {"out": {"metavar": "OUT", "help": "Folder for audio and tables; made if need be."}},
+    "sampleid index": {
+        "data": {"metavar": "DIR", "help": "Folder of originals: wav, flac, ogg or mp3, of any length."}
+    },
+    "sampleid add": {"files": {"nargs": "+", "metavar": "FILE", "help": "Audio files of originals."}},
+    "sampleid remove": {"ids": {"nargs": "+", "metavar": "ID", "help": "Ids of tracks, as query shows them."}},
+    "sampleid query": {
+        "files": {"nargs": "+", "metavar": "FILE", "help": "Audio files of songs: wav, flac, ogg or mp3."},
+        "--json": {**_FLAG, "help": "Print one JSON object per song, not a table."},
+    },
     "download": {"--imitation": {**_FLAG, "help": "Fetch nothing: write a few generated clips laid out alike."}},
     "results": {"runs": {"nargs": "+", "metavar": "RUN", "help": "Folders that evaluate has written."}},
     "bench-report": {
@@ -124,9 +138,14 @@ def _commands() -> dict[str, Callable[..., int]]:
     from tome_audio.cli.inspect import inspect
     from tome_audio.cli.overlay import overlay
     from tome_audio.cli.results import results
+    from tome_audio.cli.sampleid.calibrate import calibrate as sampleid_calibrate
     from tome_audio.cli.sampleid.closed_set import closed_set
     from tome_audio.cli.sampleid.evaluate import evaluate as sampleid_evaluate
     from tome_audio.cli.sampleid.generate import generate as sampleid_generate
+    from tome_audio.cli.sampleid.index import add as sampleid_add
+    from tome_audio.cli.sampleid.index import index as sampleid_index
+    from tome_audio.cli.sampleid.index import remove as sampleid_remove
+    from tome_audio.cli.sampleid.query import query as sampleid_query
     from tome_audio.cli.sampleid.train import train as sampleid_train
     from tome_audio.cli.serve import serve
     from tome_audio.cli.sweep import sweep
@@ -155,6 +174,11 @@ def _commands() -> dict[str, Callable[..., int]]:
         "sampleid evaluate": sampleid_evaluate,
         "sampleid closed-set": closed_set,
         "sampleid generate": sampleid_generate,
+        "sampleid index": sampleid_index,
+        "sampleid add": sampleid_add,
+        "sampleid remove": sampleid_remove,
+        "sampleid calibrate": sampleid_calibrate,
+        "sampleid query": sampleid_query,
         "results": results,
         "bench-report": bench_report,
     }

@@ -16,7 +16,7 @@ from tome_audio.cli.output import console, warn
 from tome_audio.cli.rates import parse_rate, rate_name
 from tome_audio.merge import Rate, Schedule
 from tome_audio.patch import MergeReport, Trace, apply_patch, describe, set_r, trace
-from tome_audio.viz.figure import FORMATS, save_figure
+from tome_audio.viz.figure import picture_formats, save_figure
 from tome_audio.viz.overlay import ClipView, plot_layers, plot_overlay
 
 _LAYERS = "a block number, final, all, or before (after the rounds before the first block)"
@@ -48,7 +48,7 @@ def visualize(file: str, model: str, r: str = "0", layer: str = "final", out: st
             rounds before the first block).
         out: Picture to write, .png or .svg; both if it has no ending. The folder is made if need be.
     """
-    target, formats = _picture(out)
+    target, formats = picture_formats(out, "--out")
     rate, loaded = parse_rate(r), load_model(model)
     waveform = read_audio(file)
     if is_silent(waveform):
@@ -120,20 +120,6 @@ def _run(model: torch.nn.Module, features: Tensor) -> tuple[Trace, Tensor]:
     with trace(model) as traces:
         output = model(features)
     return traces[0], getattr(output, "logits", output)[0]
-
-
-def _picture(out: str) -> tuple[Path, tuple[str, ...]]:
-    """Return the path and the formats to write.
-
-    Raises:
-        ValueError: if the ending is that of no known format.
-    """
-    path = Path(out)
-    if path.suffix == "":
-        return path, FORMATS
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"--out {out}: pictures end in {' or '.join(FORMATS)}")
-    return path, (path.suffix.lower(),)
 
 
 def _title(loaded: LoadedModel, merged: MergedClip, waveform: Tensor, name: str, rate: Rate) -> str:

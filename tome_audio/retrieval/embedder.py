@@ -37,10 +37,6 @@ class Embedder(Protocol):
         """Seconds around a frame's time that its values depend on, to either side."""
 
     @property
-    def n_dims(self) -> int:
-        """D, the length of an embedding."""
-
-    @property
     def facts(self) -> Mapping[str, Any]:
         """What embeddings depend on: checksum of the weights, r, front end. Values that JSON can hold."""
 

@@ -59,7 +59,7 @@ class SampleIndex:
 
     Attributes:
         folder: Where it is.
-        settings: The embedder's facts, window, hop, sample rate and dimensions.
+        settings: The embedder's facts, window, hop and sample rate.
         model: How the model was asked for, so that it can be loaded again.
     """
 
@@ -115,7 +115,7 @@ class SampleIndex:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             version, settings, model = found["version"], dict(found["settings"]), dict(found["model"])
-            float(settings["hop"]), int(settings["n_dims"])
+            float(settings["hop"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): delete the folder and index again") from error
         if version != _VERSION:
@@ -224,9 +224,11 @@ class SampleIndex:
         Raises:
             DataError: A file is damaged, or there is no track.
         """
-        found = [read_track(path, int(self.settings["n_dims"])) for path in self._paths()]
+        found = [read_track(path) for path in self._paths()]
         if not found:
             raise DataError(f"{self.folder} holds no track yet: add some with `tome-audio sampleid add`")
+        if len(lengths := {windows.values.shape[1] for _, windows in found}) > 1:
+            raise DataError(f"{self.folder} holds embeddings of {sorted(lengths)} numbers: delete it and index again")
         found.sort(key=lambda track: track[0].id)
         counts = torch.tensor([facts.n_windows for facts, _ in found])
         return IndexMatrix(
@@ -287,7 +289,6 @@ def _settings(embedder: Embedder, hop: float) -> dict[str, Any]:
         "window": embedder.window,
         "hop": hop,
         "sample_rate": embedder.sample_rate,
-        "n_dims": embedder.n_dims,
     }
     settings: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True))
     return settings

@@ -27,7 +27,7 @@ class Calibration:
         n_without: Songs without a sample.
         n_with: Songs with one.
         n_references: Tracks in the index at that time: best scores grow with them.
-        votes: Options that the scores were counted with.
+        votes: What the scores depend on beside the index: options of the votes, hop, variants.
     """
 
     threshold: float
@@ -55,7 +55,7 @@ def calibrate(
         with_sample: Best scores of songs with one; they choose nothing.
         rate: In [0, 1).
         n_references: Tracks in the index that was searched.
-        votes: Options that the scores were counted with.
+        votes: What the scores depend on beside the index: options of the votes, hop, variants.
 
     Raises:
         ValueError: No song without a sample, a score that is not finite, or `rate` out of range.

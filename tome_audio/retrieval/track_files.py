@@ -86,15 +86,15 @@ def read_facts(path: Path) -> TrackFacts:
     return _facts(path, facts)
 
 
-def read_track(path: Path, n_dims: int) -> tuple[TrackFacts, EmbeddedWindows]:
-    """Read a track with embeddings of `n_dims` numbers.
+def read_track(path: Path) -> tuple[TrackFacts, EmbeddedWindows]:
+    """Read a track with its embeddings.
 
     Raises:
         DataError: The file is damaged.
     """
     found, starts, values = _members(path, "facts", "starts", "values")
     facts = _facts(path, found)
-    if starts.shape != (facts.n_windows,) or values.shape != (facts.n_windows, n_dims):
+    if starts.shape != (facts.n_windows,) or values.shape[:-1] != (facts.n_windows,):
         raise DataError(_damaged(path, f"{values.shape} embeddings for {facts.n_windows} windows"))
     return facts, EmbeddedWindows(torch.from_numpy(starts), torch.from_numpy(values), facts.seconds)
 

@@ -12,6 +12,20 @@ from matplotlib.figure import Figure
 FORMATS = (".png", ".svg")
 
 
+def picture_formats(out: str, option: str) -> tuple[Path, tuple[str, ...]]:
+    """Return the path and the formats to write for what somebody gave as an option; both without an ending.
+
+    Raises:
+        ValueError: if the ending is that of no known format.
+    """
+    path = Path(out)
+    if path.suffix == "":
+        return path, FORMATS
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{option} {out}: pictures end in {' or '.join(FORMATS)}")
+    return path, (path.suffix.lower(),)
+
+
 def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write `path` with the endings .png and .svg, or those of `formats`, whole or not at all; return what was written.
 
