@@ -1,5 +1,6 @@
 """Sample identification by retrieval: windows of songs against an index of originals."""
 
+from tome_audio.retrieval.alignment import AlignOptions
 from tome_audio.retrieval.embedder import Embedder
 from tome_audio.retrieval.embedding import EmbeddedWindows, embed_reference, embed_song
 from tome_audio.retrieval.identify import Heard, Identified, Match, identify, identify_windows
@@ -12,6 +13,7 @@ from tome_audio.retrieval.windows import Windows, stream_windows
 
 __all__ = [
     "Added",
+    "AlignOptions",
     "Calibration",
     "EmbeddedWindows",
     "Embedder",

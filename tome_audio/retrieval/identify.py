@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from tome_audio.retrieval.alignment import AlignOptions
+from tome_audio.retrieval.closer_look import Aligned, SketchOf, align_track
 from tome_audio.retrieval.embedder import Embedder
 from tome_audio.retrieval.embedding import EmbeddedWindows, embed_song
 from tome_audio.retrieval.matrix import IndexMatrix
 from tome_audio.retrieval.search import Search, score_tracks
+from tome_audio.retrieval.sketches import sketch_file
 from tome_audio.retrieval.votes import Span, TrackVotes, VoteOptions, matching_spans
 from tome_audio.retrieval.windows import OnSeconds
 
 _DEFAULTS = VoteOptions()
+_BELOW = 2.0
+"""What is taken off the votes of tracks that were not aligned, so that they stand behind those that were."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Match:
     Attributes:
         track: Id of the original.
         score: Of the track, for the whole song.
-        song_start: Seconds; this and the following three are those of windows, not of the sample itself.
+        song_start: Seconds; this and the following three are those of windows, or of what was aligned, not of the
+            sample itself.
         song_end: Seconds.
         original_start: Seconds.
         original_end: Seconds.
@@ -65,7 +71,8 @@ class Identified:
 
     Attributes:
         ids: Of all tracks that were compared, best first; with faiss those are the candidates.
-        scores: Theirs, in the same order (T,).
+        scores: Theirs, in the same order (T,): of alignment, from 0 to 1, for those that were aligned; the mean cosine
+            of votes, less 2 where others were aligned.
         heard: What was heard of the first few of them.
         starts: Seconds at which the windows of the song begin (Q,); windows without sound are not there.
         window: Seconds of a window.
@@ -91,18 +98,22 @@ def identify(
     search: Search,
     options: VoteOptions = _DEFAULTS,
     *,
+    align: AlignOptions | None = None,
+    sketch_of: SketchOf | None = None,
     hop: float | None = None,
     n_heard: int = 10,
     batch_size: int = 32,
     on_seconds: OnSeconds | None = None,
 ) -> Identified:
-    """Rank the tracks of an index by how well a song's windows match them.
+    """Rank the tracks of an index by how well a song's windows match them, the best ones by how well they fit.
 
     Args:
         path: Audio file of the song, of any length.
         embedder: The model that the index was made with.
         search: Chooses the tracks to compare with; holds the matrix.
         options: How votes are counted.
+        align: How the tracks with most votes are aligned with the song; None leaves it at votes.
+        sketch_of: Gives the sketches of tracks, for alignment.
         hop: Seconds from one window of the song to the next; None takes the embedder's.
         n_heard: How many of the best tracks are looked at more closely.
         batch_size: Windows per forward pass.
@@ -113,21 +124,59 @@ def identify(
         DataError: An embedding is NaN or infinite.
     """
     song = embed_song(path, embedder, hop=hop, batch_size=batch_size, on_seconds=on_seconds)
-    return identify_windows(song, embedder, search, options, n_heard=n_heard)
+    if align is None or align.n_tracks == 0:
+        return identify_windows(song, embedder, search, options, n_heard=n_heard)
+    if sketch_of is None:
+        raise ValueError("alignment needs the sketches of tracks: pass sketch_of, such as an index's sketch")
+    return identify_windows(
+        song, embedder, search, options, align=align, sketch_of=sketch_of, song_sketch=sketch_file(path),
+        n_heard=n_heard,
+    )  # fmt: skip
 
 
 def identify_windows(
-    song: EmbeddedWindows, embedder: Embedder, search: Search, options: VoteOptions = _DEFAULTS, *, n_heard: int = 10
+    song: EmbeddedWindows,
+    embedder: Embedder,
+    search: Search,
+    options: VoteOptions = _DEFAULTS,
+    *,
+    align: AlignOptions | None = None,
+    sketch_of: SketchOf | None = None,
+    song_sketch: Tensor | None = None,
+    n_heard: int = 10,
 ) -> Identified:
     """Rank the tracks of an index by how well embedded windows of a song (Q, V, D) match them; see `identify`."""
     candidates = search.candidates(song.values)
     everything = search.matrix
     matrix = everything if len(candidates) == len(everything.ids) else everything.select(candidates)
     votes = score_tracks(song.values, matrix, options)
-    order = votes.scores.argsort(descending=True, stable=True)
-    heard = tuple(_look_closely(number, song, votes, matrix, embedder, options) for number in order[:n_heard].tolist())
+    scores = votes.scores
+    order = scores.argsort(descending=True, stable=True)
+    found: dict[int, Aligned] = {}
+    if align is not None and sketch_of is not None and song_sketch is not None:
+        scores = scores - _BELOW
+        for number in order[: align.n_tracks].tolist():
+            found[number] = align_track(
+                number, song, song_sketch, votes, matrix, sketch_of(matrix.ids[number]), embedder.window, align,
+            )  # fmt: skip
+            scores[number] = found[number].score
+        order = scores.argsort(descending=True, stable=True)
+    heard = tuple(
+        _with_alignment(_look_closely(number, song, votes, matrix, embedder, options), found.get(number))
+        for number in order[:n_heard].tolist()
+    )
     ids = tuple(matrix.ids[number] for number in order.tolist())
-    return Identified(ids, votes.scores[order], heard, song.starts, embedder.window, song.seconds)
+    return Identified(ids, scores[order], heard, song.starts, embedder.window, song.seconds)
+
+
+def _with_alignment(heard: Heard, aligned: Aligned | None) -> Heard:
+    """Put what alignment found first; the other stretches are known by votes alone, with its changes."""
+    if aligned is None or aligned.score == 0:
+        return heard
+    changes = {"score": aligned.score, "semitones": aligned.semitones, "tempo_ratio": aligned.tempo_ratio}
+    exact = Match(heard.track, *aligned)
+    others = [replace(match, **changes) for match in heard.matches]
+    return replace(heard, matches=(exact, *(m for m in others if not m.song_start <= exact.song_start < m.song_end)))
 
 
 def _look_closely(

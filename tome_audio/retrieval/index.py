@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from tome_audio.audio.reading import AudioError
 from tome_audio.data.clips import DataError
@@ -19,10 +20,12 @@ from tome_audio.data.whole_file import whole_file
 from tome_audio.retrieval.embedder import Embedder
 from tome_audio.retrieval.embedding import embed_reference
 from tome_audio.retrieval.matrix import IndexMatrix
+from tome_audio.retrieval.sketches import sketch_file
 from tome_audio.retrieval.track_files import (
     TrackFacts,
     file_digest,
     read_facts,
+    read_sketch,
     read_track,
     track_place,
     write_track,
@@ -189,7 +192,7 @@ class SampleIndex:
                         path, embedder, hop=self.hop, batch_size=batch_size, on_seconds=on_seconds
                     )
                     facts = _facts_of(track_id, path, windows.seconds, len(windows.starts))
-                    write_track(self._place(track_id), facts, windows)
+                    write_track(self._place(track_id), facts, windows, sketch_file(path))
                     added.append(track_id)
             except AudioError as error:
                 problem = TrackProblem(track_id, path, error.kind, str(error))
@@ -238,6 +241,14 @@ class SampleIndex:
             torch.cat([windows.starts for _, windows in found]),
             torch.arange(len(found)).repeat_interleave(counts),
         )
+
+    def sketch(self, track_id: str) -> Tensor:
+        """Read the sketch (T, F) of a track, uint8.
+
+        Raises:
+            DataError: A file is damaged or absent.
+        """
+        return read_sketch(self._place(track_id))
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in (self.folder / _TRACKS).glob("*/*.npz") if not path.name.startswith("."))

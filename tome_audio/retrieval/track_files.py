@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tome_audio.data.clips import DataError
 from tome_audio.data.whole_file import whole_file
@@ -61,7 +62,7 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_track(path: Path, facts: TrackFacts, windows: EmbeddedWindows) -> None:
+def write_track(path: Path, facts: TrackFacts, windows: EmbeddedWindows, sketch: Tensor) -> None:
     """Write a track, whole or not at all; the same track gives the same bytes.
 
     Raises:
@@ -73,6 +74,7 @@ def write_track(path: Path, facts: TrackFacts, windows: EmbeddedWindows) -> None
             facts=np.array(json.dumps(asdict(facts), sort_keys=True)),
             starts=windows.starts.numpy(),
             values=windows.values.numpy(),
+            sketch=sketch.numpy(),
         )
 
 
@@ -97,6 +99,16 @@ def read_track(path: Path) -> tuple[TrackFacts, EmbeddedWindows]:
     if starts.shape != (facts.n_windows,) or values.shape[:-1] != (facts.n_windows,):
         raise DataError(_damaged(path, f"{values.shape} embeddings for {facts.n_windows} windows"))
     return facts, EmbeddedWindows(torch.from_numpy(starts), torch.from_numpy(values), facts.seconds)
+
+
+def read_sketch(path: Path) -> Tensor:
+    """Read the sketch (T, F) of a track.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    (found,) = _members(path, "sketch")
+    return torch.from_numpy(found)
 
 
 def _members(path: Path, *names: str) -> list[np.ndarray]:

@@ -33,9 +33,11 @@ class Windows(NamedTuple):
     values: Tensor
 
 
-class _Frames(NamedTuple):
-    values: Tensor  # (T, F)
-    peaks: Tensor  # largest amplitude of the samples of each frame (T,)
+class Frames(NamedTuple):
+    """Some frames of a file (T, F), and the largest amplitude of the samples of each (T,)."""
+
+    values: Tensor
+    peaks: Tensor
 
 
 def stream_windows(
@@ -77,7 +79,7 @@ def stream_windows(
         raise ValueError(f"hop must be at least a frame, {1 / frames_per_second:.4g} s, got {hop:.4g} s")
     block = max(length, math.ceil(min(block_seconds, 1e6) * frames_per_second))
     blocks = _checked(path, stream_audio(path, embedder.sample_rate), embedder.sample_rate, on_seconds)
-    pieces = _stream_frames(blocks, embedder, block)
+    pieces = stream_frames(blocks, embedder, block)
     return _batches(path, pieces, length, hop * frames_per_second, 1 / frames_per_second, batch_size)
 
 
@@ -98,7 +100,7 @@ def _checked(
         )
 
 
-def _stream_frames(blocks: Iterable[Tensor], embedder: Embedder, block: int) -> Iterator[_Frames]:
+def stream_frames(blocks: Iterable[Tensor], embedder: Embedder, block: int) -> Iterator[Frames]:
     """Make the spectrogram of `block` frames at a time, with the audio around them that their values depend on."""
     hop, length = embedder.frame_hop, window_frames(embedder)
     margin = math.ceil(embedder.margin * embedder.sample_rate / hop)
@@ -120,16 +122,16 @@ def _stream_frames(blocks: Iterable[Tensor], embedder: Embedder, block: int) -> 
     yield _cut(values, held, hop, before, len(values))
 
 
-def _cut(values: Tensor, samples: Tensor, hop: int, first: int, last: int) -> _Frames:
+def _cut(values: Tensor, samples: Tensor, hop: int, first: int, last: int) -> Frames:
     values = values[first:last]
     own = samples[first * hop : last * hop].abs()
     peaks = pad(own, (0, len(values) * hop - len(own))).view(len(values), hop).amax(1)
-    return _Frames(values, peaks)
+    return Frames(values, peaks)
 
 
 def _batches(
     path: str | os.PathLike[str],
-    pieces: Iterable[_Frames],
+    pieces: Iterable[Frames],
     length: int,
     step: float,
     seconds_per_frame: float,
@@ -154,24 +156,24 @@ def _batches(
         raise AudioError(path, "is silent from beginning to end; record or export it again", "silent")
 
 
-def _windows(pieces: Iterable[_Frames], length: int, step: float) -> Iterator[tuple[int, Tensor, float]]:
+def _windows(pieces: Iterable[Frames], length: int, step: float) -> Iterator[tuple[int, Tensor, float]]:
     """Yield first frame, spectrogram (length, F) and largest amplitude of every window."""
-    held: _Frames | None = None
+    held: Frames | None = None
     begins = 0  # frame number at the front of what is held
     number, last = 0, -length
     for piece in pieces:
-        held = piece if held is None else _Frames(*(torch.cat(both) for both in zip(held, piece, strict=True)))
+        held = piece if held is None else Frames(*(torch.cat(both) for both in zip(held, piece, strict=True)))
         while (start := round(number * step)) + length <= begins + len(held.values):
             yield start, *_window(held, start - begins, length)
             number, last = number + 1, start
         # The last window of the file may begin before the next regular one.
         kept = max(0, min(start - begins, len(held.values) - length))
-        held, begins = _Frames(held.values[kept:], held.peaks[kept:]), begins + kept
+        held, begins = Frames(held.values[kept:], held.peaks[kept:]), begins + kept
     assert held is not None  # there is always a last piece
     start = begins + len(held.values) - length
     if start > last and (last < 0 or start - last >= _SHORTEST_REST * length):
         yield start, *_window(held, start - begins, length)
 
 
-def _window(held: _Frames, first: int, length: int) -> tuple[Tensor, float]:
+def _window(held: Frames, first: int, length: int) -> tuple[Tensor, float]:
     return held.values[first : first + length], float(held.peaks[first : first + length].max())

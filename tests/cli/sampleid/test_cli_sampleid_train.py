@@ -48,7 +48,10 @@ def test_what_is_promised_is_written(train, tmp_path):
     assert facts["options"]["flips"]["offset"] == 0.25 and facts["environment"]["torch"]
     network, metadata = load_checkpoint(out / "model.safetensors")
     assert isinstance(network, SongEncoder) and network.n_dims == 8
-    assert metadata.extra["windows"]["window"] == 1.0 and metadata.extra["windows"]["bins_per_octave"] == 24
+    windows = metadata.extra["windows"]
+    assert windows["window"] == 1.0 and windows["hop"] == 0.5 and windows["front_end"]["hop"] == 768
+    embedder = load_song_embedder(str(out / "model.safetensors"))
+    assert (embedder.window, embedder.hop, embedder.frame_hop) == (1.0, 0.5, 768)
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(train, tmp_path):

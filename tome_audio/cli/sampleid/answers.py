@@ -16,7 +16,7 @@ from tome_audio.cli.output import warn
 from tome_audio.data.clips import DataError
 from tome_audio.data.sample_tables import SampleTable, Track, read_sample_table, with_audio
 from tome_audio.evaluation.sample_id import SongAnswer
-from tome_audio.retrieval import Embedder, ExactSearch, IndexMatrix, SampleIndex, VoteOptions, identify
+from tome_audio.retrieval import AlignOptions, Embedder, ExactSearch, IndexMatrix, SampleIndex, VoteOptions, identify
 
 Part = Literal["all", "train", "valid", "test"]
 _NAMED = 20
@@ -94,6 +94,7 @@ def answer_songs(
     embedder: Embedder,
     index: str | Path,
     votes: VoteOptions,
+    align: AlignOptions,
     bars: Progress,
     *,
     label: str,
@@ -110,6 +111,7 @@ def answer_songs(
         embedder: The model.
         index: Folder of the index; made if need be.
         votes: How windows that match are counted.
+        align: How the references with most votes are aligned.
         bars: Shows progress.
         label: Of the progress bar.
         model: How the model was asked for, for the index to keep.
@@ -135,7 +137,10 @@ def answer_songs(
         assert song.path is not None  # find_asked has seen it
         n_own = n_heard + (song.id in matrix.ids)  # itself, which is no answer
         try:
-            said = identify(song.path, embedder, ExactSearch(matrix), votes, n_heard=n_own, batch_size=batch_size)
+            said = identify(
+                song.path, embedder, ExactSearch(matrix), votes, align=align, sketch_of=found.sketch, n_heard=n_own,
+                batch_size=batch_size,
+            )  # fmt: skip
         except AudioError as error:
             problems.append(str(error))
         else:

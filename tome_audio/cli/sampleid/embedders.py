@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -198,12 +198,10 @@ def load_song_embedder(
         if isinstance(model, SongEncoder):
             if WINDOWS not in metadata.extra:
                 raise CheckpointError(f"{name} does not say what its windows are: train it with `tome-audio sampleid`")
-            given = dict(metadata.extra[WINDOWS])
-            window, own_hop = given.pop("window"), given.pop("hop")
-            facts = {"model": weights_checksum(model), **given}
-            merged = _merging(model, r, facts)
-            made = SongEmbedder(merged, VqtFrontEnd(**given), window, hop or own_hop, facts, variants)
-            return replace(made, facts={**facts, "window": made.window})
+            given = metadata.extra[WINDOWS]
+            facts = {"model": weights_checksum(model), "front_end": given["front_end"], "window": given["window"]}
+            merged, front_end = _merging(model, r, facts), VqtFrontEnd(**given["front_end"])
+            return SongEmbedder(merged, front_end, given["window"], hop or given["hop"], facts, variants)
     if variants != ((0.0, 1.0),):
         raise ValueError(f"{name} is a classifier: a query cannot be transposed or stretched on its scale")
     found = load_embedder(name)

@@ -27,9 +27,9 @@ from tome_audio.evaluation.sample_id import SampleIdScores, ranking_rows, score_
 from tome_audio.merge import Rate
 from tome_audio.patch import describe, trace
 from tome_audio.profiling import environment, interleaved, ratio
-from tome_audio.retrieval import Calibration, VoteOptions, calibrate, stream_windows, write_calibration
+from tome_audio.retrieval import AlignOptions, Calibration, VoteOptions, calibrate, stream_windows, write_calibration
 
-_VOTES = VoteOptions()
+_VOTES, _ALIGN = VoteOptions(), AlignOptions()
 _TURNS = 7
 _SHOWN = ("mean_ap", "hit_rate_1", "hit_rate_10", "median_rank", "auroc", "fpr_at_95_tpr", "localised")
 
@@ -51,6 +51,7 @@ def evaluate(
     transpositions: tuple[float, ...] = (0.0,),
     tempi: tuple[float, ...] = (1.0,),
     votes: VoteOptions = _VOTES,
+    align: AlignOptions = _ALIGN,
 ) -> int:
     """Score retrieval over several r: mAP over full rankings, hit rates, songs without a sample, places, cost.
 
@@ -75,6 +76,7 @@ def evaluate(
         transpositions: Semitones that are tried for a song, such as [-2,-1,0,1,2].
         tempi: Tempo ratios that are tried for a song, each with every transposition.
         votes: How windows that match are counted.
+        align: How the references with most votes are aligned with a song; that decides between them.
     """
     rates: list[Rate | None] = [None] if r == UNPATCHED else [*parse_rates(r)]
     if min(batch_size, n_heard, 1 if threads is None else threads) < 1 or not 0 <= false_alarms < 1:
@@ -86,7 +88,7 @@ def evaluate(
     table = find_tables(data, audio)
     asked = find_asked(table, part)
     heldout = None if threshold_part is None else find_asked(table, threshold_part)
-    settings = _Settings(votes, n_heard, batch_size, within, seed, false_alarms, transpositions, tempi)
+    settings = _Settings(votes, align, n_heard, batch_size, within, seed, false_alarms, transpositions, tempi)
     runs = [_run(rate, model, table, asked, heldout, folder, settings) for rate in rates]
     if rates != [None]:
         _add_cost(runs, load_song_embedder(model, None), _some_windows(runs[0].embedder, asked, batch_size))
@@ -109,6 +111,7 @@ def evaluate(
 @dataclass(frozen=True)
 class _Settings:
     votes: VoteOptions
+    align: AlignOptions
     n_heard: int
     batch_size: int
     within: float
@@ -144,7 +147,7 @@ def _run(
     with progress() as bars:
         answered, *others = [
             answer_songs(
-                own, embedder, _index_folder(folder, own.part, label), settings.votes, bars,
+                own, embedder, _index_folder(folder, own.part, label), settings.votes, settings.align, bars,
                 label=f"r = {label}, {own.part}", model={"name": model, "r": label}, n_heard=settings.n_heard,
                 batch_size=settings.batch_size,
             )
@@ -172,7 +175,7 @@ def _threshold(table: SampleTable, answered: Answered, settings: _Settings) -> C
         raise DataError("a threshold needs songs without a sample: choose another --threshold_part")
     return calibrate(
         without, with_sample, rate=settings.false_alarms, n_references=len(answered.references),
-        votes=asdict(settings.votes),
+        votes={**asdict(settings.votes), **asdict(settings.align)},
     )  # fmt: skip
 
 

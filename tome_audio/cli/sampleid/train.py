@@ -169,7 +169,7 @@ def _finish(
     """Write the checkpoint of the weights that validated best, and what they came from."""
     which, path, figures = best_weights(task, result)
     network.load_state_dict(read_weights(path))
-    windows = {"window": facts["material"]["window"], "hop": facts["material"]["hop"], **facts["front_end"]}
+    windows = {**{name: facts["material"][name] for name in ("window", "hop")}, "front_end": facts["front_end"]}
     extra = {WINDOWS: windows, "weights": which, "valid": figures, "skipped": n_skipped}
     saved = save_checkpoint(folder / "model.safetensors", network, extra=extra)
     text = {"options": facts, "skipped": n_skipped, "weights": which, "valid": figures, "environment": environment()}
