@@ -40,6 +40,7 @@ setup(
         "recipes": ["accelerate>=1.0", "tensorboard>=2.16", "torchmetrics>=1.4"],
         "hf": ["transformers>=5.0"],
         "fewshot": ["accelerate>=1.0", "audiomentations>=0.40", "optuna>=4.0", "torchmetrics>=1.4"],
+        "sampleid": ["librosa>=0.10", "python-stretch>=0.3.1"],
         "demo": ["gradio>=6.0"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
         "dev": [
@@ -48,6 +49,7 @@ setup(
             "fvcore>=0.1.5.post20221221",
             "gradio>=6.0",
             "hypothesis>=6.100",
+            "librosa>=0.10",
             "mypy>=1.10",
             "optuna>=4.0",
             "pandas-stubs",
@@ -55,6 +57,7 @@ setup(
             "pytest>=8",
             "pytest-benchmark>=4",
             "pytest-xdist>=3",
+            "python-stretch>=0.3.1",
             "pytorch-metric-learning>=2.5,<3",
             "ruff>=0.6",
             "tensorboard>=2.16",
