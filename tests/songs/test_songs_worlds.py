@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -223,6 +224,16 @@ def test_a_folder_of_another_world_is_refused(world, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tracks.csv"]
     with pytest.raises(ValueError, match="n_processes must be at least 1"):
         write_world(OPTIONS, MATERIAL, tmp_path, n_processes=0)
+
+
+def test_without_the_stretcher_nothing_is_begun_unless_nothing_is_bent(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_stretch", None)
+    parts = {"test": PartCounts(n_songs=1, n_originals=1)}
+    with pytest.raises(ImportError, match=r"needs python_stretch.*tome_audio\[sampleid\]"):
+        write_world(WorldOptions(parts=parts, seconds=4.0), MATERIAL, tmp_path)
+    assert not list(tmp_path.iterdir())
+    plain = FlipOptions(semitones=(0, 0), tempo_ratio=(1, 1))
+    assert len(write_world(WorldOptions(parts=parts, seconds=4.0, flip=plain), MATERIAL, tmp_path).tracks) == 2
 
 
 @pytest.mark.parametrize(
