@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tome_audio.songs.bending import bent
+from tome_audio.songs.bending import bent, check_bend
 from tome_audio.songs.finishing import Equaliser, draw_equaliser, equalised, loudness
 from tome_audio.songs.harmony import Key
 
@@ -53,13 +54,15 @@ class FlipOptions:
     fitting: float = 0.7
 
     def __post_init__(self) -> None:
-        limits = {"seconds": (0.5, 600), "semitones": (-24, 24), "tempo_ratio": (0.25, 4), "level_db": (-60, 60)}
+        limits = {"seconds": (0.5, 600), "semitones": (-12, 12), "tempo_ratio": (0.5, 2), "level_db": (-60, 60)}
         for name, (least, most) in limits.items():
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise ValueError(
                     f"flip.{name} must be a range from low to high within {least} to {most}, got {low}, {high}"
                 )
+        for semitones, ratio in product(self.semitones, self.tempo_ratio):
+            check_bend(semitones, ratio)
         for name in ("throughout", "on_the_beat", "fitting"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"flip.{name} must be between 0 and 1, got {getattr(self, name)}")
@@ -67,6 +70,11 @@ class FlipOptions:
             raise ValueError(f"flip.equaliser_db must be between 0 and 40, got {self.equaliser_db}")
         if self.loops < 1:
             raise ValueError(f"flip.loops must be at least 1, got {self.loops}")
+
+    @property
+    def bends(self) -> bool:
+        """Whether any sample changes its pitch or tempo."""
+        return self.semitones != (0, 0) or self.tempo_ratio != (1, 1)
 
 
 DEFAULT_FLIP = FlipOptions()

@@ -21,6 +21,7 @@ import torch
 from tome_audio.data.clips import DataError
 from tome_audio.data.sample_tables import TRACKS_NAME, Occurrence, Role, SampleTable, Track, write_sample_table
 from tome_audio.data.whole_file import whole_file
+from tome_audio.songs.bending import check_installed
 from tome_audio.songs.material import Material
 from tome_audio.songs.worlds import SHARED, Plan, WorldOptions, make_track, plan_world
 
@@ -61,11 +62,15 @@ def write_world(
         DataError: The folder holds something else, or the material does not suffice.
         AudioError: A clip that cannot be read.
         ValueError: `n_processes` below 1.
+        ImportError: Samples are to change their pitch or tempo, and python-stretch or soxr is not installed.
     """
     if n_processes < 1:
         raise ValueError(f"n_processes must be at least 1, got {n_processes}")
     root, plans = Path(folder), list(plan_world(options))
-    for part, counts in options.parts.items():
+    if options.flip.bends and any(plan.kind == "song" for plan in plans):
+        check_installed()
+    for part in options.wanted_parts():
+        counts = options.parts[part]
         n_songs = counts.n_songs + counts.n_without
         material.check(part, options.n_originals(part), counts.n_distractors, n_songs, counts.n_material)
     if options.shared_originals:
@@ -142,7 +147,7 @@ def _written(options: WorldOptions, material: Material, root: Path, plan: Plan) 
             soundfile.write(partial, samples, material.sample_rate, subtype="PCM_16", format="FLAC")
     return {
         "id": plan.id,
-        "seconds": round(made.seconds, 4),
+        "seconds": round(made.seconds, 6),
         "files": [_path(root, plan, name).relative_to(root).as_posix() for name in made.audio],
         "occurrences": [asdict(occurrence) for occurrence in made.occurrences],
         **made.facts,
