@@ -4,13 +4,14 @@ import soundfile
 import torch
 from audio_files import CODECS, RATE, encode, noise, save, tone
 
-from tome_audio.audio import AudioError, read_audio, reading
+from tome_audio.audio import AudioError, read_audio, reading, streaming
 from tome_audio.audio.streaming import stream_audio
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(reading, "_BLOCK_VALUES", 5000)
+    monkeypatch.setattr(streaming, "_BLOCK_SAMPLES", 3000)
 
 
 @pytest.mark.parametrize("rate", [RATE, 8000, 11025, 22050, 44100, 48000])

@@ -14,13 +14,14 @@ from tome_audio.audio.reading import decoded_blocks, resampled
 # torchaudio's resampling filter: zero crossings on each side, and the part of the band that it keeps.
 _FILTER_WIDTH = 6
 _ROLLOFF = 0.99
+_BLOCK_SAMPLES = 2**19
 
 
 def stream_audio(path: str | os.PathLike[str], sample_rate: int = 16000) -> Iterator[Tensor]:
     """Read an audio file in blocks (T_i,) that, one behind the other, are what `read_audio` returns.
 
-    A block is about a million samples of the file, of all channels together. That a file was cut short is known at its
-    end: the error comes after its blocks.
+    A block is made of up to a million samples of the file, of all channels together. That a file was cut short is known
+    at its end: the error comes after its blocks.
 
     Args:
         path: the file.
@@ -57,19 +58,20 @@ def _resampled_blocks(
     """Resample block by block: each with as many samples around it as the filter reaches, which are cut off again.
 
     Blocks begin at multiples of rate / gcd, where an input sample and an output sample fall together: the filter has
-    the same phases there as in the whole waveform.
+    the same phases there as in the whole waveform. They are of one length, since PyTorch keeps memory for every length
+    that it has seen.
     """
     common = math.gcd(rate, wanted)
     unit, out_unit = rate // common, wanted // common
     reach = math.ceil(_FILTER_WIDTH / (min(unit, out_unit) * _ROLLOFF)) + 1  # in units of input
+    step = max(1, _BLOCK_SAMPLES // unit)
     before = 0  # units at the front of what is held that are there for the filter alone
     held = torch.zeros(0)
     for block in blocks:
         held = torch.cat([held, block])
-        ready = len(held) // unit - reach  # units whose surroundings are there
-        if ready <= before:
-            continue
-        yield resampled(path, held, rate, wanted)[before * out_unit : ready * out_unit]
-        kept = max(0, ready - reach)
-        held, before = held[kept * unit :], ready - kept
+        while len(held) >= (needed := (before + step + reach) * unit):
+            ready = before + step
+            yield resampled(path, held[:needed], rate, wanted)[before * out_unit : ready * out_unit]
+            kept = max(0, ready - reach)
+            held, before = held[kept * unit :], ready - kept
     yield resampled(path, held, rate, wanted)[before * out_unit :]
