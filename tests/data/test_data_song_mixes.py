@@ -11,7 +11,7 @@ from tome_audio.data.song_mixes import EverySong, FlipSettings, SongMixes
 SHAPE = {"n_frames": 50, "frames_per_second": 10.0, "bins_per_octave": 24}
 STILL = {
     "semitones": 0.0, "tempo": (1.0, 1.0), "level": (0.0, 0.0), "eq": 0.0, "whole": 1.0, "loop": 0.0, "cover": 1.0,
-    "offset": 0.0,
+    "offset": 0.0, "retake": 0.0,
 }  # fmt: skip
 
 
@@ -57,7 +57,8 @@ def test_semitones_tempo_loop_cover_and_level_are_heard():
     ramp = torch.zeros(1, 120, 40)
     ramp[:, :, 20] = torch.linspace(0.2, 1, 120)[:, None].T
     pair = [ramp, ramp]
-    assert drawn(mixes(pair, semitones=6.0))["sample"].sum(0).argmax() != 20
+    moved = {int(drawn(mixes(pair, semitones=6.0), seed=s)["sample"].sum(0).argmax()) for s in range(8)}
+    assert len(moved) > 3 and all(8 <= place <= 32 for place in moved)
     slow, plain = (drawn(mixes(pair, tempo=(t, t)))["sample"][:, 20].sqrt() for t in (0.5, 1.0))
     assert float(slow[30] - slow[10]) == pytest.approx(float(plain[20] - plain[10]), abs=1e-3)
     looped = drawn(mixes(pair, loop=1.0))["sample"][:, 20]
@@ -66,6 +67,17 @@ def test_semitones_tempo_loop_cover_and_level_are_heard():
     assert 0 < max(covered) <= 25
     levels = [float(drawn(mixes(pair, level=(-6.0, 3.0)), seed=s)["level"]) for s in range(30)]
     assert -6 <= min(levels) < -3 and 0 < max(levels) <= 3
+
+
+def test_a_song_is_taken_again_in_another_key_and_mix():
+    ramp = torch.zeros(2, 120, 40)
+    ramp[0, :, 20], ramp[1, :, 30] = 1.0, 0.5
+    found = [drawn(mixes([ramp, ramp], retake=1.0, retake_semitones=2.0, retake_db=9.0), seed=s) for s in range(12)]
+    for item in found:  # reference and sample are the same take
+        torch.testing.assert_close(peak_normalised(item["sample"]), item["reference"], atol=1e-4, rtol=0)
+    assert len({int(item["sample"].sum(0).argmax()) for item in found}) > 3
+    louder = {float(item["sample"].sum(0).topk(3).values.min() / item["sample"].sum(0).max()) for item in found}
+    assert len(louder) > 3
 
 
 def test_the_generator_decides_and_fixed_items_stay():

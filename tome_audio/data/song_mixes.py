@@ -31,6 +31,10 @@ class FlipSettings:
         shortest: Shortest part that is looped, in seconds.
         cover: Smallest part of the window that the sample is heard in.
         offset: Farthest that the sample begins from the reference window's beginning, in seconds.
+        retake: Probability that the song itself is another one: transposed as far as `retake_semitones`, its stems
+            louder or softer by up to `retake_db`; so a few hundred songs are heard as many more.
+        retake_semitones: Of that, either way.
+        retake_db: Of that, either way.
 
     Raises:
         ValueError: A value out of range.
@@ -45,12 +49,15 @@ class FlipSettings:
     shortest: float = 1.5
     cover: float = 0.6
     offset: float = 1.25
+    retake: float = 0.8
+    retake_semitones: float = 6.0
+    retake_db: float = 9.0
 
     def __post_init__(self) -> None:
-        for name in ("semitones", "eq", "offset"):
+        for name in ("semitones", "eq", "offset", "retake_semitones", "retake_db"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("whole", "loop", "cover"):
+        for name in ("whole", "loop", "cover", "retake"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.tempo[0] <= self.tempo[1] or not self.level[0] <= self.level[1] or not self.shortest > 0:
@@ -115,7 +122,9 @@ class SongMixes:
         chance = _Chance(generator)
         stems = self.songs[index]
         start = self._audible_start(stems, chance)
-        heard = stems[:, start : start + self.n_frames].float().square()
+        first, last = self._reach(start, stems.shape[1])
+        stems, start = self._retaken(stems[:, first:last].float(), chance), start - first
+        heard = stems[:, start : start + self.n_frames].square()
         sampled = self._some(len(stems), chance) if chance.unit() >= self.settings.whole else list(range(len(stems)))
         return {
             "reference": peak_normalised(heard.sum(0)),
@@ -141,6 +150,21 @@ class SongMixes:
             start = chance.below(n_starts)
         return start
 
+    def _reach(self, start: int, n_frames: int) -> tuple[int, int]:
+        """Return the first and last frame that a window and its sample may need: the rest need not be retaken."""
+        away = round(self.settings.offset * self.frames_per_second) + 2
+        longest = int(self.n_frames * max(1.0, self.settings.tempo[1])) + 2
+        return max(0, start - away), min(n_frames, max(start + away, start) + longest)
+
+    def _retaken(self, stems: Tensor, chance: _Chance) -> Tensor:
+        """Return the amplitudes of the song in another key and mix."""
+        s = self.settings
+        if chance.unit() >= s.retake:
+            return stems
+        gains = torch.tensor([10 ** (chance.between(-s.retake_db, s.retake_db) / 20) for _ in range(len(stems))])
+        semitones = chance.between(-s.retake_semitones, s.retake_semitones)
+        return transposed(stems * gains[:, None, None], semitones, self.bins_per_octave)
+
     def _some(self, n_stems: int, chance: _Chance) -> list[int]:
         if n_stems == 1:
             return [0]
@@ -153,7 +177,7 @@ class SongMixes:
         first = start + round(chance.between(-s.offset, s.offset) * rate)
         first = max(0, min(first, stems.shape[1] - self.n_frames))
         last = first + int(self.n_frames * ratio) + 2
-        power = stretched(stems[:, first:last].float().square().sum(0), ratio, self.n_frames)
+        power = stretched(stems[:, first:last].square().sum(0), ratio, self.n_frames)
         if chance.unit() < s.loop:
             shortest = min(self.n_frames, round(s.shortest * rate))
             power = looped(power[: shortest + chance.below(self.n_frames - shortest + 1)], self.n_frames)
