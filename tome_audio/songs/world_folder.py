@@ -65,7 +65,8 @@ def write_world(
     if n_processes < 1:
         raise ValueError(f"n_processes must be at least 1, got {n_processes}")
     root, plans = Path(folder), list(plan_world(options))
-    for part, counts in options.parts.items():
+    for part in options.wanted_parts():
+        counts = options.parts[part]
         n_songs = counts.n_songs + counts.n_without
         material.check(part, options.n_originals(part), counts.n_distractors, n_songs, counts.n_material)
     if options.shared_originals:
@@ -142,7 +143,7 @@ def _written(options: WorldOptions, material: Material, root: Path, plan: Plan) 
             soundfile.write(partial, samples, material.sample_rate, subtype="PCM_16", format="FLAC")
     return {
         "id": plan.id,
-        "seconds": round(made.seconds, 4),
+        "seconds": round(made.seconds, 6),
         "files": [_path(root, plan, name).relative_to(root).as_posix() for name in made.audio],
         "occurrences": [asdict(occurrence) for occurrence in made.occurrences],
         **made.facts,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tome_audio.data.sample_tables import PARTS, Occurrence
-from tome_audio.songs.flips import FlipOptions, Music, draw_flip, draw_spans, mastered, overlaid
+from tome_audio.songs.flips import Flip, FlipOptions, Music, Span, draw_flip, draw_spans, mastered, overlaid
 from tome_audio.songs.material import Material
 
 Samples = NDArray[np.float32]
@@ -87,6 +87,10 @@ class WorldOptions:
     second_sample: float = 0.0
     unlisted: float = 0.5
 
+    def wanted_parts(self) -> tuple[str, ...]:
+        """Return the parts that any track is made for."""
+        return tuple(part for part in PARTS if any(vars(self.parts.get(part, PartCounts())).values()))
+
     def n_originals(self, part: str) -> int:
         """Return how many originals a part has of its own."""
         return 0 if self.shared_originals else self.parts[part].n_originals
@@ -105,10 +109,6 @@ class WorldOptions:
                 raise ValueError(f"part {part!r} is not one of {', '.join(PARTS)}")
             if counts.n_songs and not (self.shared_originals or counts.n_originals):
                 raise ValueError(f"part {part} has songs and nothing to sample: give it originals, or n_songs 0")
-            if self.shared_originals and counts.n_originals:
-                raise ValueError(
-                    f"with shared_originals part {part} has no originals of its own: n_originals must be 0"
-                )
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,7 @@ def plan_world(options: WorldOptions) -> Iterator[Plan]:
     """Give every track of a world, in the order of its table; no two parts have one in common."""
     for number in range(options.shared_originals):
         yield Plan(track_id(SHARED, "original", number), SHARED, "original", number)
-    for part in PARTS:
-        if part not in options.parts:
-            continue
+    for part in options.wanted_parts():
         counts = options.parts[part]
         for number in range(options.n_originals(part)):
             yield Plan(track_id(part, "original", number), part, "original", number)
@@ -196,17 +194,25 @@ def _make_song(options: WorldOptions, material: Material, plan: Plan, rng: np.ra
         spans = draw_spans(rng, flip_options, flip, song, begin, end)
         # All samples are measured against what the song plays itself.
         mixed = mixed + overlaid(song.samples, music.samples, flip, spans, rate) - song.samples
-        occurrences += [
-            Occurrence(
-                plan.id, original, round(span.song_start, 4), round(span.song_end, 4), round(span.original_start, 4),
-                round(span.original_end, 4), flip.semitones, flip.tempo_ratio, flip.level_db,
-                kind="loop" if len(spans) > 1 else "single",
-            )
-            for span in spans
-        ]  # fmt: skip
+        occurrences += [_occurrence(plan.id, original, flip, span, len(spans)) for span in spans]
     samples = mastered(rng, mixed, rate)
     facts = {**_facts(song), "samples_something_unlisted": bool(sampled) and not listed, "fitting": fits}
     return Made(plan, len(samples) / rate, {"": samples}, tuple(occurrences) if listed else (), facts)
+
+
+def _occurrence(song: str, original: str, flip: Flip, span: Span, n_spans: int) -> Occurrence:
+    return Occurrence(
+        song=song,
+        original=original,
+        song_start=round(span.song_start, 6),  # to the microsecond: within a sample
+        song_end=round(span.song_end, 6),
+        original_start=round(span.original_start, 6),
+        original_end=round(span.original_end, 6),
+        semitones=flip.semitones,
+        tempo_ratio=flip.tempo_ratio,
+        level_db=flip.level_db,
+        kind="loop" if n_spans > 1 else "single",
+    )
 
 
 def _reference(options: WorldOptions, material: Material, part: str, role: Any, number: int) -> Music:

@@ -62,9 +62,9 @@ def generate(
     chosen: Material = GeneratedMaterial()
     n_skipped = 0
     if material is not None:
-        wanted = {part for part, counts in parts.items() if counts != PartCounts()}
+        wanted = options.wanted_parts()
         clips, n_skipped = _usable_clips(_clips(material, corpus or CorpusConfig()), wanted)
-        counts = {part: (own.n_originals, own.n_distractors) for part, own in parts.items() if part in wanted}
+        counts = {part: (own.n_originals, own.n_distractors) for part, own in parts.items()}
         chosen = draw_clip_material(clips, counts, seed, layers=layers)
     with progress() as bars:
         task = bars.add_task("generate", total=None)
