@@ -40,7 +40,7 @@ setup(
         "recipes": ["accelerate>=1.0", "tensorboard>=2.16", "torchmetrics>=1.4"],
         "hf": ["transformers>=5.0"],
         "fewshot": ["accelerate>=1.0", "audiomentations>=0.40", "optuna>=4.0", "torchmetrics>=1.4"],
-        "sampleid": ["librosa>=0.10", "python-stretch>=0.3.1", "soxr>=0.3.2"],
+        "sampleid": ["accelerate>=1.0", "librosa>=0.10", "python-stretch>=0.3.1", "soxr>=0.3.2", "torchmetrics>=1.4"],
         "demo": ["gradio>=6.0"],
         "faiss": ["faiss-cpu>=1.8"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],

@@ -47,9 +47,10 @@ def write_closed_set_world(folder, n_originals=3, n_songs=3, seconds=3.0):
     return folder
 
 
-def write_melody_world(folder, seed=0, parts=("test",)):
+def write_melody_world(folder, seed=0, parts=("test",), seconds=12):
     """Per part three songs of melodies, two of which sample another one; two originals and two distractors."""
     tracks, occurrences = {}, []
+    song_start, original_start, length = seconds / 6, seconds / 3, seconds / 2
     for number, part in enumerate(parts):
         first = seed + 100 * number
 
@@ -59,13 +60,14 @@ def write_melody_world(folder, seed=0, parts=("test",)):
             tracks[f"{part}-{name}"] = Track(f"{part}-{name}", path, part, role, len(samples) / RATE_OF_MELODIES)
 
         for i in range(2):
-            add(f"o{i}", "original", melody(first + i, 12))
-            add(f"d{i}", "distractor", melody(first + 10 + i, 12))
-            song = melody(first + 20 + i, 10)
-            song[2 * RATE_OF_MELODIES : 8 * RATE_OF_MELODIES] = melody(first + i, 6, start=4.0, semitones=2 * i)
+            add(f"o{i}", "original", melody(first + i, seconds))
+            add(f"d{i}", "distractor", melody(first + 10 + i, seconds))
+            song, begin = melody(first + 20 + i, seconds), round(song_start * RATE_OF_MELODIES)
+            sample = melody(first + i, length, start=original_start, semitones=2 * i)
+            song[begin : begin + len(sample)] = sample
             add(f"s{i}", "song", song)
-            where = (2.0, 8.0, 4.0, 10.0, 2.0 * i, 1.0)
-            occurrences.append(Occurrence(f"{part}-s{i}", f"{part}-o{i}", *where))
-        add("clean", "song", melody(first + 30, 10))
+            places = (song_start, song_start + length, original_start, original_start + length)
+            occurrences.append(Occurrence(f"{part}-s{i}", f"{part}-o{i}", *places, 2.0 * i, 1.0))
+        add("clean", "song", melody(first + 30, seconds))
     write_sample_table(SampleTable(tracks, tuple(occurrences)), folder)
     return folder

@@ -119,8 +119,9 @@ def encoder(tmp_path_factory):
     return save_checkpoint(path, model, extra={WINDOWS: windows})
 
 
-def test_every_r_has_its_own_index_and_its_cost(tmp_path, world, encoder, run):
+def test_every_r_has_its_own_index_and_its_cost(tmp_path, encoder, run):
     pytest.importorskip("librosa")
+    world = write_melody_world(tmp_path / "world", seconds=3)
     out = tmp_path / "out"
     words = ("sampleid", "evaluate", "--model", encoder, "--data", world, "--out", out, "--r", "0,2x")
     code, text, err = run(*words, "--batch_size", 8)
@@ -130,9 +131,13 @@ def test_every_r_has_its_own_index_and_its_cost(tmp_path, world, encoder, run):
     assert (rows["speedup_low"] <= rows["speedup"]).all() and (rows["windows_per_second"] > 0).all()
     assert rows["index_time"][0] == 1.0 and rows["index_time"][1] > 0 and rows["mean_ap"].between(0.25, 1).all()
     assert (out / "index-test-0" / "index.json").is_file() and (out / "index-test-2x" / "index.json").is_file()
-    assert set(pd.read_csv(out / "matches.csv", dtype={"r": str})["r"]) == {"0", "2x"}
+    matches = pd.read_csv(out / "matches.csv", dtype={"r": str})
+    assert set(matches["r"]) == {"0", "2x"} and "semitones" not in matches.columns  # none were tried
     code, text, _ = run("results", out, "--append", tmp_path / "RESULTS.md")
     assert code == 0 and "| MACs cut | speed-up | index time |" in text and "| 2x |" in text
+    song = world / "audio" / "test" / "test-s0.flac"  # the indices are as good as those of `sampleid index`
+    code, text, err = run("sampleid", "query", song, "--index", out / "index-test-2x", "--json")
+    assert code == 0 and len({row["track"] for row in json.loads(text)["matches"]}) == 4, err
 
 
 @pytest.mark.parametrize("words", [("--batch_size", 0), ("--n_heard", 0), ("--false_alarms", 1.0), ("--threads", 0)])

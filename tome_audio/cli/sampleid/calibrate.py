@@ -9,10 +9,10 @@ from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.sampleid.indexed import check_numbers, find_tracks, open_index
 from tome_audio.cli.sampleid.query import SearchKind, make_search, scoring_facts
 from tome_audio.data.clips import DataError
-from tome_audio.retrieval import VoteOptions, identify, write_calibration
+from tome_audio.retrieval import AlignOptions, VoteOptions, identify, write_calibration
 from tome_audio.retrieval.threshold import calibrate as choose_threshold
 
-_VOTES = VoteOptions()
+_VOTES, _ALIGN = VoteOptions(), AlignOptions()
 
 
 def calibrate(
@@ -25,6 +25,7 @@ def calibrate(
     transpositions: list[float] | None = None,
     tempi: list[float] | None = None,
     votes: VoteOptions = _VOTES,
+    align: AlignOptions = _ALIGN,
     model: str | None = None,
     batch_size: int = 32,
     threads: int | None = None,
@@ -43,6 +44,7 @@ def calibrate(
         transpositions: Semitones to try, such as [-2,-1,0,1,2]; none tries the songs as they are.
         tempi: Tempo ratios to try, such as [0.8,1,1.25]; none tries the songs as they are.
         votes: How windows vote for a track.
+        align: How the tracks with most votes are aligned with a song.
         model: Where the model is that the index was made with, if it has moved.
         batch_size: Windows per forward pass.
         threads: CPU threads; none leaves PyTorch's choice.
@@ -61,7 +63,10 @@ def calibrate(
         with progress() as bars:
             for path in bars.track(list(files.values()), description=description):
                 try:
-                    found = identify(path, embedder, finder, votes, hop=hop, n_heard=0, batch_size=batch_size)
+                    found = identify(
+                        path, embedder, finder, votes, align=align, sketch_of=opened.sketch, hop=hop, n_heard=0,
+                        batch_size=batch_size,
+                    )  # fmt: skip
                 except AudioError as error:
                     warn(f"error: {error}")
                 else:
@@ -73,7 +78,7 @@ def calibrate(
         raise DataError(f"none of {len(folders['without'])} files in {without} could be used; each is named above")
     found = choose_threshold(
         scores["without"], scores["with"], rate=rate, n_references=len(matrix.ids),
-        votes=scoring_facts(votes, hop, embedder),
+        votes=scoring_facts(votes, align, hop, embedder),
     )  # fmt: skip
     path = write_calibration(index, found)
     taken = f"{100 * found.false_positive_rate:.1f} % of {found.n_without} songs without a sample score above"

@@ -21,6 +21,8 @@ from tome_audio.cli.output import console, progress, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
 from tome_audio.cli.sampleid.answers import Answered, Asked, Part, answer_songs, find_asked, find_tables
 from tome_audio.cli.sampleid.embedders import load_song_embedder
+from tome_audio.cli.sampleid.indexed import model_name
+from tome_audio.cli.sampleid.query import scoring_facts
 from tome_audio.data.clips import DataError
 from tome_audio.data.sample_tables import SampleTable
 from tome_audio.evaluation.sample_id import SampleIdScores, ranking_rows, score_answers
@@ -148,8 +150,8 @@ def _run(
         answered, *others = [
             answer_songs(
                 own, embedder, _index_folder(folder, own.part, label), settings.votes, settings.align, bars,
-                label=f"r = {label}, {own.part}", model={"name": model, "r": label}, n_heard=settings.n_heard,
-                batch_size=settings.batch_size,
+                label=f"r = {label}, {own.part}", model={"name": model_name(model), "r": label},
+                n_heard=settings.n_heard, batch_size=settings.batch_size,
             )
             for own in ([asked] if heldout is None else [asked, heldout])
         ]  # fmt: skip
@@ -159,7 +161,7 @@ def _run(
     row |= {"n_hits": scores.localisation.n_hits, "n_windows": answered.n_windows}
     row["index_seconds"] = answered.index_seconds
     for other in others:
-        chosen = _threshold(table, other, settings)
+        chosen = _threshold(table, other, embedder, settings)
         write_calibration(_index_folder(folder, asked.part, label), chosen)
         row |= _at_threshold(table, answered, chosen.threshold)
     return _Run(label, embedder, answered, scores, row)
@@ -169,13 +171,13 @@ def _index_folder(folder: Path, part: str, label: str) -> Path:
     return folder / f"index-{part}-{re.sub(r'[^A-Za-z0-9.]+', '_', label).strip('_')}"
 
 
-def _threshold(table: SampleTable, answered: Answered, settings: _Settings) -> Calibration:
+def _threshold(table: SampleTable, answered: Answered, embedder: Any, settings: _Settings) -> Calibration:
     with_sample, without = _best_scores(table, answered)
     if not without:
         raise DataError("a threshold needs songs without a sample: choose another --threshold_part")
     return calibrate(
         without, with_sample, rate=settings.false_alarms, n_references=len(answered.references),
-        votes={**asdict(settings.votes), **asdict(settings.align)},
+        votes=scoring_facts(settings.votes, settings.align, embedder.hop, embedder),
     )  # fmt: skip
 
 
@@ -234,7 +236,11 @@ def _add_index_time(runs: Sequence[_Run], folder: Path) -> None:
 
 def _write(folder: Path, table: SampleTable, runs: Sequence[_Run], options: dict[str, Any]) -> None:
     """Write evaluate.csv, matches.csv, songs.csv and evaluate.json, each whole or not at all."""
-    matches = [{"r": run.label, **row} for run in runs for row in ranking_rows(table, run.answered.answers)]
+    matches = pd.DataFrame(
+        [{"r": run.label, **row} for run in runs for row in ranking_rows(table, run.answered.answers)]
+    )
+    if len(runs[0].embedder.variant_facts) == 1:  # nothing was tried, so nothing is known of it
+        matches = matches.drop(columns=["semitones", "tempo_ratio"])
     songs = [
         {"r": run.label, "song": answer.song, "has_sample": bool(table.originals_of(answer.song)), "best_score": best}
         for run in runs
@@ -243,7 +249,7 @@ def _write(folder: Path, table: SampleTable, runs: Sequence[_Run], options: dict
     ]
     rows = pd.DataFrame([run.row for run in runs])
     write_whole(folder / "evaluate.csv", rows.to_csv(index=False, float_format="%.6g"))
-    write_whole(folder / "matches.csv", pd.DataFrame(matches).to_csv(index=False, float_format="%.6g"))
+    write_whole(folder / "matches.csv", matches.to_csv(index=False, float_format="%.6g"))
     write_whole(folder / "songs.csv", pd.DataFrame(songs).to_csv(index=False, float_format="%.6g"))
     facts: dict[str, Any] = {"options": options, "environment": environment()}
     facts["problems"] = sorted({problem for run in runs for problem in run.answered.problems})

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.markup import escape
 
+from tome_audio.cli.evaluate import UNPATCHED
 from tome_audio.cli.output import progress, warn
 from tome_audio.cli.rates import parse_rate
 from tome_audio.cli.sampleid.embedders import load_song_embedder
@@ -87,9 +88,10 @@ def open_index(
     name = model or found.model.get("name")
     if not name:
         raise DataError(f"{index} does not say which model it was made with: give it as --model")
+    r = str(found.model.get("r", "0"))
     embedder = load_song_embedder(
         name,
-        parse_rate(str(found.model.get("r", "0"))),
+        None if r == UNPATCHED else parse_rate(r),
         transpositions=(0.0,) if transpositions is None else transpositions,
         tempi=(1.0,) if tempi is None else tempi,
     )

@@ -14,6 +14,7 @@ from tome_audio.audio import AudioError
 from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.sampleid.indexed import check_numbers, open_index
 from tome_audio.retrieval import (
+    AlignOptions,
     Calibration,
     Embedder,
     ExactSearch,
@@ -31,7 +32,7 @@ from tome_audio.viz.matches import Lane, plot_matches
 
 SearchKind = Literal["exact", "faiss"]
 
-_VOTES = VoteOptions()
+_VOTES, _ALIGN = VoteOptions(), AlignOptions()
 # Rows of the table for one original; JSON has them all.
 _STRETCHES = 3
 
@@ -47,6 +48,7 @@ def query(
     transpositions: list[float] | None = None,
     tempi: list[float] | None = None,
     votes: VoteOptions = _VOTES,
+    align: AlignOptions = _ALIGN,
     model: str | None = None,
     batch_size: int = 32,
     threads: int | None = None,
@@ -67,6 +69,7 @@ def query(
         transpositions: Semitones to try, such as [-2,-1,0,1,2]; none tries the song as it is.
         tempi: Tempo ratios to try, such as [0.8,1,1.25]; none tries the song as it is.
         votes: How windows vote for a track.
+        align: How the tracks with most votes are aligned with the song; that decides between them.
         model: Where the model is that the index was made with, if it has moved.
         batch_size: Windows per forward pass.
         threads: CPU threads; none leaves PyTorch's choice.
@@ -81,13 +84,16 @@ def query(
     matrix = opened.matrix()
     finder: Search = make_search(search, matrix)
     hop = opened.hop if hop is None else hop
-    calibration = usable_calibration(index, scoring_facts(votes, hop, embedder), len(matrix.ids))
-    tried = len(embedder.variant_facts) > 1
+    calibration = usable_calibration(index, scoring_facts(votes, align, hop, embedder), len(matrix.ids))
+    tried = len(embedder.variant_facts) > 1 or align.n_tracks > 0
     answers: dict[str, Identified] = {}
     with progress() as bars:
         for file in bars.track(files, description="query"):
             try:
-                found = identify(file, embedder, finder, votes, hop=hop, n_heard=top, batch_size=batch_size)
+                found = identify(
+                    file, embedder, finder, votes, align=align, sketch_of=opened.sketch, hop=hop, n_heard=top,
+                    batch_size=batch_size,
+                )  # fmt: skip
             except AudioError as error:
                 warn(f"error: {error}")
                 continue
@@ -116,10 +122,11 @@ def make_search(kind: SearchKind, matrix: IndexMatrix) -> Search:
     return FaissSearch(matrix) if kind == "faiss" else ExactSearch(matrix)
 
 
-def scoring_facts(votes: VoteOptions, hop: float, embedder: Embedder) -> dict[str, Any]:
+def scoring_facts(votes: VoteOptions, align: AlignOptions, hop: float, embedder: Embedder) -> dict[str, Any]:
     """Return what scores depend on beside the index: a threshold holds for the same alone."""
     return {
         **asdict(votes),
+        **{f"align.{name}": value for name, value in asdict(align).items()},
         "hop": hop,
         "variants": [[float(fact) for fact in pair] for pair in embedder.variant_facts],
     }
