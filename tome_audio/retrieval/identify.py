@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from tome_audio.retrieval.alignment import AlignOptions
-from tome_audio.retrieval.closer_look import Aligned, SketchOf, align_track
+from tome_audio.retrieval.closer_look import Aligned, SketchOf, align_tracks
 from tome_audio.retrieval.embedder import Embedder
 from tome_audio.retrieval.embedding import EmbeddedWindows, embed_song
 from tome_audio.retrieval.matrix import IndexMatrix
@@ -71,8 +72,8 @@ class Identified:
 
     Attributes:
         ids: Of all tracks that were compared, best first; with faiss those are the candidates.
-        scores: Theirs, in the same order (T,): of alignment, from 0 to 1, for those that were aligned; the mean cosine
-            of votes, less 2 where others were aligned.
+        scores: Theirs, in the same order (T,): of alignment, in standard deviations beyond chance, for those that were
+            aligned; otherwise the mean cosine of votes, less 2 where others were aligned.
         heard: What was heard of the first few of them.
         starts: Seconds at which the windows of the song begin (Q,); windows without sound are not there.
         window: Seconds of a window.
@@ -155,11 +156,10 @@ def identify_windows(
     found: dict[int, Aligned] = {}
     if align is not None and sketch_of is not None and song_sketch is not None:
         scores = scores - _BELOW
-        for number in order[: align.n_tracks].tolist():
-            found[number] = align_track(
-                number, song, song_sketch, votes, matrix, sketch_of(matrix.ids[number]), embedder.window, align,
-            )  # fmt: skip
-            scores[number] = found[number].score
+        first = order[: align.n_tracks].tolist()
+        aligned = align_tracks(first, song_sketch, sketch_of, votes, matrix, embedder.window, align)
+        found = dict(zip(first, aligned, strict=True))
+        scores[first] = torch.tensor([each.score for each in aligned])
         order = scores.argsort(descending=True, stable=True)
     heard = tuple(
         _with_alignment(_look_closely(number, song, votes, matrix, embedder, options), found.get(number))
@@ -171,7 +171,7 @@ def identify_windows(
 
 def _with_alignment(heard: Heard, aligned: Aligned | None) -> Heard:
     """Put what alignment found first; the other stretches are known by votes alone, with its changes."""
-    if aligned is None or aligned.score == 0:
+    if aligned is None:
         return heard
     changes = {"score": aligned.score, "semitones": aligned.semitones, "tempo_ratio": aligned.tempo_ratio}
     exact = Match(heard.track, *aligned)
