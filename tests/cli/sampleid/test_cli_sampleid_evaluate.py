@@ -36,7 +36,7 @@ def heard(monkeypatch):
     return loaded
 
 
-WORDS = ("sampleid", "evaluate", "--model", "melodies", "--transpositions", "[0,2]")
+WORDS = ("sampleid", "evaluate", "--model", "melodies", "--transpositions", "[0,2]", "--align.n_tracks", 0)
 
 
 def test_songs_are_found_among_distractors(tmp_path, world, heard, run):
@@ -114,7 +114,7 @@ def encoder(tmp_path_factory):
     n_frames = round(2.0 * front_end.frames_per_second)
     size = {"width": 32, "depth": 4, "n_heads": 2, "patch": [32, 4], "fstride": 32, "tstride": 4, "pool": "avg"}
     model = SongEncoder({"variant": None, "n_mels": front_end.n_bins, "n_frames": n_frames, **size}, 16)
-    windows = {"window": 2.0, "hop": 1.0, **front_end.facts()}
+    windows = {"window": 2.0, "hop": 1.0, "front_end": front_end.facts()}
     path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
     return save_checkpoint(path, model, extra={WINDOWS: windows})
 

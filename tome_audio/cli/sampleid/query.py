@@ -126,7 +126,9 @@ def scoring_facts(votes: VoteOptions, align: AlignOptions, hop: float, embedder:
     """Return what scores depend on beside the index: a threshold holds for the same alone."""
     return {
         **asdict(votes),
-        **{f"align.{name}": value for name, value in asdict(align).items()},
+        **{
+            f"align.{name}": list(value) if isinstance(value, tuple) else value for name, value in asdict(align).items()
+        },
         "hop": hop,
         "variants": [[float(fact) for fact in pair] for pair in embedder.variant_facts],
     }
