@@ -70,10 +70,13 @@ def align_tracks(
 
 def _aligned(stretches: Stretches, fits: Fits, first: int, score: float, stretch: int, way: int) -> Aligned:
     row, (ratio, semitones) = first + int(fits.rows[stretch, way]), stretches.ways[way]
-    rows = (
-        stretches.starts[stretch],
-        stretches.starts[stretch] + stretches.n_rows,
-        row,
-        row + int(stretches.lengths[way]),
+    start, rate = stretches.starts[stretch], ROWS_PER_SECOND
+    return Aligned(
+        score,
+        start / rate,
+        (start + stretches.n_rows) / rate,
+        row / rate,
+        (row + int(stretches.lengths[way])) / rate,
+        float(semitones),
+        ratio,
     )
-    return Aligned(score, *(each / ROWS_PER_SECOND for each in rows), float(semitones), ratio)

@@ -173,9 +173,9 @@ def _with_alignment(heard: Heard, aligned: Aligned | None) -> Heard:
     """Put what alignment found first; the other stretches are known by votes alone, with its changes."""
     if aligned is None:
         return heard
-    changes = {"score": aligned.score, "semitones": aligned.semitones, "tempo_ratio": aligned.tempo_ratio}
+    score, semitones, ratio = aligned.score, aligned.semitones, aligned.tempo_ratio
     exact = Match(heard.track, *aligned)
-    others = [replace(match, **changes) for match in heard.matches]
+    others = [replace(match, score=score, semitones=semitones, tempo_ratio=ratio) for match in heard.matches]
     return replace(heard, matches=(exact, *(m for m in others if not m.song_start <= exact.song_start < m.song_end)))
 
 

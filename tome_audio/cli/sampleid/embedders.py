@@ -196,7 +196,7 @@ def load_song_embedder(
     if name.endswith(".safetensors"):
         model, metadata = load_checkpoint(name)
         if isinstance(model, SongEncoder):
-            if WINDOWS not in metadata.extra:
+            if "front_end" not in metadata.extra.get(WINDOWS, {}):
                 raise CheckpointError(f"{name} does not say what its windows are: train it with `tome-audio sampleid`")
             given = metadata.extra[WINDOWS]
             facts = {"model": weights_checksum(model), "front_end": given["front_end"], "window": given["window"]}
