@@ -70,6 +70,14 @@ def test_a_run_that_has_ended_is_resumed_to_the_same_weights(train, trained, tmp
     assert all(torch.equal(value, before[name]) for name, value in load_file(trained).items())
 
 
+def test_the_last_weights_are_kept_on_demand(train, trained, tmp_path):
+    assert json.loads((tmp_path / "out/train.json").read_text())["weights"].startswith("epoch")
+    code, text, err = train("--resume", "--material.keep", "last")
+    assert code == 0 and "last epoch: hit_rate" in text, err
+    last = load_file(tmp_path / "out/last.safetensors")
+    assert all(torch.equal(value, last[name]) for name, value in load_file(trained).items())
+
+
 def test_merged_while_training_and_after(train, tmp_path):
     code, _, err = train("--merge.r", "2", "--merge.evaluate", "2")
     assert code == 0, err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class MaterialConfig:
         window: Length of a window, in seconds.
         hop: Seconds from one window of the index to the next; half of it is the farthest offset in training.
         temperature: What cosines are divided by in the contrastive loss.
+        keep: The weights that validated best, or the last ones: few songs to validate on tell epochs apart poorly.
     """
 
     cache: str | None = None
@@ -24,6 +26,7 @@ class MaterialConfig:
     window: float = 5.0
     hop: float = 2.5
     temperature: float = 0.07
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         if not 0 < self.hop <= self.window:

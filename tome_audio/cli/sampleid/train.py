@@ -119,7 +119,7 @@ def train(
 
 def _facts(recipe: dict[str, Any]) -> dict[str, Any]:
     facts = recipe_facts(recipe)
-    return {name: value for name, value in facts.items() if name != "material.cache"}
+    return {name: value for name, value in facts.items() if name not in ("material.cache", "material.keep")}
 
 
 def _mixes(
@@ -168,6 +168,8 @@ def _finish(
 ) -> None:
     """Write the checkpoint of the weights that validated best, and what they came from."""
     which, path, figures = best_weights(task, result)
+    if facts["material"]["keep"] == "last":
+        which, path, figures = "last epoch", result.last_weights, result.records[-1].metrics if result.records else {}
     network.load_state_dict(read_weights(path))
     windows = {**{name: facts["material"][name] for name in ("window", "hop")}, "front_end": facts["front_end"]}
     extra = {WINDOWS: windows, "weights": which, "valid": figures, "skipped": n_skipped}
