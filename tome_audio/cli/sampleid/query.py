@@ -201,7 +201,7 @@ def _rows(heard: Heard, tried: bool) -> list[list[str]]:
     """Return the cells of a track, a row for each of the best stretches."""
     rows = []
     for place, match in enumerate(heard.matches[:_STRETCHES]):
-        change = [f"{match.semitones:+g}", f"{match.tempo_ratio:g}x"] if tried else []
+        change = [f"{match.semitones:+g}", f"{match.tempo_ratio:.3g}x"] if tried else []
         song = _clock(match.song_start, match.song_end)
         original = _clock(match.original_start, match.original_end)
         named = [match.track, f"{match.score:.3f}"] if place == 0 else ["", ""]
@@ -224,7 +224,7 @@ def _draw(file: str, found: Identified, calibration: Calibration | None, tried: 
     lanes = []
     for rank, (heard, score) in enumerate(zip(found.heard, found.scores.tolist(), strict=False)):
         matches = heard.matches if rank < n_shown else ()
-        change = f", {matches[0].semitones:+g} semitones, {matches[0].tempo_ratio:g}x" if tried and matches else ""
+        change = f", {matches[0].semitones:+g} semitones, {matches[0].tempo_ratio:.3g}x" if tried and matches else ""
         stretches = [(match.song_start, match.song_end) for match in matches]
         places = [(match.original_start, match.original_end) for match in matches]
         lanes.append(
