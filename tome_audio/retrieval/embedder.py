@@ -8,12 +8,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 
-class Embedder(Protocol):
-    """A model that embeds windows of songs and originals, with its front end.
+class FrameMaker(Protocol):
+    """Makes spectrograms of audio that is read in stretches.
 
     `frames` must give the same rows for every stretch of a file that begins at a multiple of `frame_hop`, but for rows
-    within `margin` of the ends of the stretch: what looks at a whole window, such as a normalisation, belongs into
-    `embed`.
+    within `margin` of the ends of the stretch.
     """
 
     @property
@@ -25,16 +24,26 @@ class Embedder(Protocol):
         """Seconds of a window."""
 
     @property
-    def hop(self) -> float:
-        """Seconds from one window to the next."""
-
-    @property
     def frame_hop(self) -> int:
         """Samples from one frame to the next."""
 
     @property
     def margin(self) -> float:
         """Seconds around a frame's time that its values depend on, to either side."""
+
+    def frames(self, waveform: Tensor) -> Tensor:
+        """Return the spectrogram (T, F) of a stretch of audio (samples,); frame i is at sample i * `frame_hop`."""
+
+
+class Embedder(FrameMaker, Protocol):
+    """A model that embeds windows of songs and originals, with its front end.
+
+    What looks at a whole window, such as a normalisation, belongs into `embed`, not into `frames`.
+    """
+
+    @property
+    def hop(self) -> float:
+        """Seconds from one window to the next."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -47,9 +56,6 @@ class Embedder(Protocol):
         Where a variant matches, the sample sounds that much higher in the song and is played that much faster.
         """
 
-    def frames(self, waveform: Tensor) -> Tensor:
-        """Return the spectrogram (T, F) of a stretch of audio (samples,); frame i is at sample i * `frame_hop`."""
-
     def embed(self, windows: Tensor) -> Tensor:
         """Return embeddings (B, D) of unit length for windows (B, T, F)."""
 
@@ -57,6 +63,6 @@ class Embedder(Protocol):
         """Return windows (B, T, F) of a song as they may have sounded in the original, (B, V, T', F')."""
 
 
-def window_frames(embedder: Embedder) -> int:
+def window_frames(maker: FrameMaker) -> int:
     """Return how many frames a window has."""
-    return round(embedder.window * embedder.sample_rate / embedder.frame_hop)
+    return round(maker.window * maker.sample_rate / maker.frame_hop)

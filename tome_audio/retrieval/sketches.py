@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,24 +18,15 @@ _BLOCK = 600  # rows: a minute
 
 @dataclass(frozen=True)
 class _Sketched:
-    """Sketches as the frames of a file; nothing is embedded."""
+    """Sketches as the frames of a file."""
 
     sample_rate: int = FRONT_END.sample_rate
     frame_hop: int = HOP
     margin: float = MARGIN
     window: float = 1.0
-    hop: float = 1.0
-    facts: Mapping[str, Any] = None  # type: ignore[assignment]
-    variant_facts: Any = ()
 
     def frames(self, waveform: Tensor) -> Tensor:
         return sketch(FRONT_END.power(waveform))
-
-    def embed(self, windows: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def variants(self, windows: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 def sketch_file(path: str | os.PathLike[str]) -> Tensor:

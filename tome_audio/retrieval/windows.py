@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from tome_audio.audio.reading import AudioError
 from tome_audio.audio.streaming import stream_audio
-from tome_audio.retrieval.embedder import Embedder, window_frames
+from tome_audio.retrieval.embedder import Embedder, FrameMaker, window_frames
 
 OnSeconds = Callable[[float], None]
 
@@ -100,7 +100,7 @@ def _checked(
         )
 
 
-def stream_frames(blocks: Iterable[Tensor], embedder: Embedder, block: int) -> Iterator[Frames]:
+def stream_frames(blocks: Iterable[Tensor], embedder: FrameMaker, block: int) -> Iterator[Frames]:
     """Make the spectrogram of `block` frames at a time, with the audio around them that their values depend on."""
     hop, length = embedder.frame_hop, window_frames(embedder)
     margin = math.ceil(embedder.margin * embedder.sample_rate / hop)
