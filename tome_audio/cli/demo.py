@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tome_audio.audio import ast_features
 from tome_audio.audio.augment import spec_augment, time_roll
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.loading import load_model
 from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.sweep import batches, check_labels, sweep_table, write_results
@@ -68,11 +69,8 @@ def demo(
         seed: Of weights, order, augmentation and the generated corpus.
         threads: CPU threads; none leaves PyTorch's choice. One is steadier on a busy machine.
     """
-    for name, value in (("epochs", epochs), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(epochs=epochs)
+    use_threads(threads)
     folder = Path(out)
     with progress() as bars:
         corpus = _generate(clips_per_class, seed) if data is None else _read(data, seed, bars)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from rich.table import Table
 
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.evaluate_multi_label import (
     multi_label_class_rows,
     multi_label_rows,
@@ -62,10 +63,8 @@ def evaluate(
         labels: Label CSV (index,mid,display_name) for weights that hold no names, such as official AST files.
     """
     rates = [] if r == UNPATCHED else parse_rates(r)
-    if batch_size < 1 or (threads is not None and threads < 1):
-        raise ValueError("--batch_size and --threads must be at least 1")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(batch_size=batch_size)
+    use_threads(threads)
     loaded = load_model(model, labels)
     targets = multi_label_targets(loaded, data, split) if loaded.multi_label else None
     clips = labelled_clips(loaded, data, split) if targets is None else [Clip(path, "", split) for path in targets]

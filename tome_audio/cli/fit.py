@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tome_audio.cli.corpora import is_manifest, manifest_clips
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.loading import NAMES, LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.rates import rate_name
@@ -98,12 +99,10 @@ def _options(
     unit: Unit, metric: Metric, matching: Matching, per_block: bool, budget: int, batch_size: int, seed: int,
     clips: int, threads: int | None,
 ) -> dict[str, Any]:  # fmt: skip
-    if min(budget, batch_size) < 1 or (threads is not None and threads < 1):
-        raise ValueError("--budget, --batch_size and --threads must be at least 1")
+    check_counts(budget=budget, batch_size=batch_size)
     if clips < FEWEST_CLIPS:
         raise ValueError(f"--clips must be at least {FEWEST_CLIPS}, a few hundred are better; got {clips}")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     return {
         "unit": unit, "metric": metric, "matching": matching, "budget": budget, "batch_size": batch_size, "seed": seed,
         "block_matchings": tuple(name for name in ("bipartite", "adjacent") if name != matching) if per_block else (),

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tome_audio.cli.corpora import labelled
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
@@ -57,10 +58,8 @@ def sweep(
         labels: Label CSV (index,mid,display_name) for weights that hold no names, such as official AST files.
     """
     rates = parse_rates(r)
-    if batch_size < 1 or (threads is not None and threads < 1):
-        raise ValueError("--batch_size and --threads must be at least 1")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(batch_size=batch_size)
+    use_threads(threads)
     loaded = load_model(model, labels)
     clips = labelled_clips(loaded, data, split)
     folder = Path(out)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tome_audio.audio import AudioError, read_audio
 from tome_audio.cli.corpora import is_manifest, manifest_clips
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.fit import find_audio
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn
@@ -46,10 +47,8 @@ def teacher_logits(
         threads: CPU threads for the model; none leaves PyTorch's choice.
         labels: Label CSV (index,mid,display_name) for weights that hold no names, such as official AST files.
     """
-    if min(batch_size, shard_size) < 1 or (threads is not None and threads < 1):
-        raise ValueError("--batch_size, --shard_size and --threads must be at least 1")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(batch_size=batch_size, shard_size=shard_size)
+    use_threads(threads)
     models = [model] if isinstance(model, str) else model  # a config file may name one
     teachers = [load_model(name, labels) for name in models]
     names = _agreed_labels(teachers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import torch
 
 from tome_audio.audio.features import AstStatistics
 from tome_audio.cli.corpora import CorpusConfig
-from tome_audio.cli.output import console, progress, write_whole
+from tome_audio.cli.counts import use_threads
+from tome_audio.cli.output import console
 from tome_audio.cli.train_build import build_model, build_task, read_answer
 from tome_audio.cli.train_config import (
     ClipsConfig,
@@ -22,16 +22,13 @@ from tome_audio.cli.train_config import (
     ModelConfig,
 )
 from tome_audio.cli.train_data import find_parts, find_statistics, is_main_process, make_data
+from tome_audio.cli.training_run import best_weights, recipe_facts, run_trainer, write_record
 from tome_audio.data.training_clips import Augmentation
 from tome_audio.installation import import_extra
 from tome_audio.models import save_checkpoint
-from tome_audio.profiling import environment
-from tome_audio.training.batches import TrainingData
-from tome_audio.training.callbacks import Callback, CsvLog, ProgressBar, TensorBoardLog
 from tome_audio.training.records import TrainingResult
 from tome_audio.training.run_folder import read_weights
 from tome_audio.training.settings import TrainerSettings
-from tome_audio.training.trainer import Trainer
 
 _CORPUS, _CLIPS, _FEATURES, _AUGMENT = CorpusConfig(), ClipsConfig(), FeatureConfig(), Augmentation()
 _MODEL, _LOSS, _DISTILL, _MERGE = ModelConfig(), LossConfig(), DistillConfig(), MergingConfig()
@@ -76,10 +73,7 @@ def train(
         merge: Merging while training.
         trainer: Optimiser, schedule, precision and the like.
     """
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
+    use_threads(threads)
     import_extra("accelerate", "training", "recipes")  # said before an hour of reading clips
     options: dict[str, Any] = {
         "corpus": corpus, "clips": clips, "features": features, "augment": augment, "model": model, "loss": loss,
@@ -110,23 +104,6 @@ def train(
     return 1 if parts.n_skipped else 0
 
 
-def run_trainer(
-    task: Any,
-    network: torch.nn.Module,
-    sets: TrainingData,
-    trainer: TrainerSettings,
-    folder: Path,
-    facts: dict[str, Any],
-    resume: bool,
-    tensorboard: bool,
-) -> TrainingResult:
-    """Train with a progress bar; epochs.csv and steps.csv go into the folder, and curves where they are asked for."""
-    with progress() as bars:
-        callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
-        callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
-        return Trainer(task, network, sets, trainer, folder, callbacks=callbacks, facts=facts).run(resume)
-
-
 def _facts(recipe: dict[str, Any], ids: list[str]) -> dict[str, Any]:
     """Return what a resumed run must agree on: not where things lie, but what they are."""
     places = {
@@ -136,13 +113,7 @@ def _facts(recipe: dict[str, Any], ids: list[str]) -> dict[str, Any]:
         ("distill", "logits"),
         ("corpus", "audio"),
     }
-    kept = {
-        f"{group}.{name}": json.loads(json.dumps(value))
-        for group, options in recipe.items()
-        for name, value in options.items()
-        if (group, name) not in places
-    }
-    return {**kept, "first clips": ids[:3], "last clip": ids[-1]}
+    return {**recipe_facts(recipe, places), "first clips": ids[:3], "last clip": ids[-1]}
 
 
 def _finish(
@@ -161,20 +132,4 @@ def _finish(
     saved = save_checkpoint(
         folder / "model.safetensors", network, features=features, extra={**extra, "weights": which, "valid": figures}
     )
-    text = {"options": facts, **extra, "weights": which, "valid": figures, "environment": environment()}
-    text["seconds"] = sum(record.seconds for record in result.records)
-    write_whole(folder / "train.json", json.dumps(text, indent=2) + "\n")
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    console().print(f"{which}{': ' + shown if shown else ''}; written: {saved}, epochs.csv, train.json")
-
-
-def best_weights(task: Any, result: TrainingResult) -> tuple[str, Path, dict[str, float]]:
-    """Return which weights validated best, where they are, and their figures; without validation the last ones."""
-    if result.best is None or result.best_weights is None:
-        if result.averaged_weights is not None:
-            return "mean over epochs", result.averaged_weights, {}
-        return "last epoch", result.last_weights, {}
-    best = f"epoch {result.best.epoch + 1}", result.best_weights, result.best.metrics
-    if result.averaged_weights is None or task.score(result.averaged_metrics) < (result.best.score or 0.0):
-        return best
-    return "mean over epochs", result.averaged_weights, result.averaged_metrics
+    write_record(folder, saved, facts, extra, which, figures, result)

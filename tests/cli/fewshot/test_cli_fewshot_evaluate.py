@@ -307,7 +307,7 @@ def test_a_keyword_transformer_is_scored(evaluate, real_data, tmp_path):
         (("--n_way", "4"), "needs 4 classes, but the split test has 3"),
         (("--k_shot", "5"), "needs 7 clips of every class, but 3 of 3 classes of the split test have fewer"),
         (("--n_query", "0"), "n_query of an episode must be at least 1"),
-        (("--n_tasks", "0"), "--n_tasks and --threads must be at least 1"),
+        (("--n_tasks", "0"), "--n_tasks must be at least 1"),
         (("--classifier", "relation"), "has no relation head"),
         (("--r", "4"), "to score it as it is, use --r unpatched"),
         (("--r", "x"), "--r 'x' is not understood"),

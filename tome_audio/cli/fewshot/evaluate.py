@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tome_audio.cli.corpora import CorpusConfig
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.evaluate import UNPATCHED
 from tome_audio.cli.fewshot.config import ClassesConfig, ReadingConfig
 from tome_audio.cli.fewshot.data import class_members, find_clips, make_views
@@ -91,10 +92,8 @@ def evaluate(
         audio: Whether clips are checked; how they become features, the model says itself.
     """
     rates = [] if r == UNPATCHED else parse_rates(r)
-    if min(batch_size, n_tasks, 1 if threads is None else threads) < 1:
-        raise ValueError("--batch_size, --n_tasks and --threads must be at least 1")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(batch_size=batch_size, n_tasks=n_tasks)
+    use_threads(threads)
     shape = EpisodeShape(n_way, k_shot, n_query)
     embedder = load_embedder(model)
     folder = Path(out)

@@ -14,6 +14,7 @@ from torch import nn
 from tome_audio.audio.front_end import FrontEnd
 from tome_audio.audio.spectrum_facts import SpectrumFacts
 from tome_audio.cli.corpora import CorpusConfig
+from tome_audio.cli.counts import use_threads
 from tome_audio.cli.fewshot.build import build_network, build_task, with_statistics_of
 from tome_audio.cli.fewshot.config import (
     AudioConfig,
@@ -35,27 +36,26 @@ from tome_audio.cli.fewshot.data import (
     segmented,
     shapes,
 )
-from tome_audio.cli.output import console, progress, write_whole
-from tome_audio.cli.train import best_weights
+from tome_audio.cli.output import console
 from tome_audio.cli.train_config import MergingConfig
 from tome_audio.cli.train_data import is_main_process
+from tome_audio.cli.training_run import best_weights, recipe_facts, run_trainer, write_record
 from tome_audio.data.embeddings import embed_clips
 from tome_audio.data.manifest import Manifest
 from tome_audio.data.segmented_clips import EmbeddedSegments, SegmentedClips
 from tome_audio.installation import import_extra
 from tome_audio.models import FewShotNetwork, save_checkpoint
-from tome_audio.profiling import environment
 from tome_audio.training.batches import TrainingData
-from tome_audio.training.callbacks import Callback, CsvLog, ProgressBar, TensorBoardLog
 from tome_audio.training.records import TrainingResult
 from tome_audio.training.run_folder import read_weights
 from tome_audio.training.schedules import LearningRate
 from tome_audio.training.settings import TrainerSettings
-from tome_audio.training.trainer import Trainer
 
 _CORPUS, _CLASSES, _EPISODES, _AUDIO = CorpusConfig(), ClassesConfig(), EpisodesConfig(), AudioConfig()
 _ENCODER, _HEAD, _CONTRASTIVE, _VIEWS = EncoderConfig(), HeadConfig(), ContrastiveConfig(), ViewsConfig()
 _MERGE = MergingConfig()
+PLACES = {("audio", "cache"), ("audio", "in_memory"), ("audio", "check"), ("corpus", "audio"), ("classes", "split")}
+"""Options that say where things lie; a resumed run may have others."""
 # MetaAudio's: Adam without decay, three falls of the learning rate, the epoch that validates best.
 META_AUDIO = TrainerSettings(
     epochs=200, batch_size=1, lr=5e-4, optimizer="adam", betas=(0.9, 0.999), weight_decay=0.0, clip_norm=None,
@@ -102,10 +102,7 @@ def train(
         merge: Merging in the encoder while training.
         trainer: Optimiser, schedule, precision and the like.
     """
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
+    use_threads(threads)
     import_extra("accelerate", "training", "recipes")  # said before an hour of reading clips
     options: dict[str, Any] = {
         "corpus": corpus, "classes": classes, "episodes": episodes, "audio": audio, "encoder": encoder, "head": head,
@@ -133,11 +130,8 @@ def train(
     sets = _data(found, front_end, episodes, audio, views, spectrum, frozen, trainer.seed)
     if is_main_process():
         _say_what_is_trained(encoder.kind, trained, found, sets)
-    with progress() as bars:
-        callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
-        callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
-        facts = {**recipe_facts(recipe), **_clip_facts(found.manifest)}
-        result = Trainer(task, trained, sets, trainer, folder, callbacks=callbacks, facts=facts).run(resume)
+    facts = {**recipe_facts(recipe, PLACES), **_clip_facts(found.manifest)}
+    result = run_trainer(task, trained, sets, trainer, folder, facts, resume, tensorboard)
     if is_main_process():
         facts = {"data": data, **recipe, "trainer": asdict(trainer)}
         extra = {"spectrum": spectrum and asdict(spectrum), "skipped": found.n_skipped}
@@ -203,17 +197,6 @@ def _data(
     return TrainingData(train_set, valid_set)
 
 
-def recipe_facts(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that a resumed run must agree on: not where things lie, but what they are."""
-    places = {("audio", "cache"), ("audio", "in_memory"), ("audio", "check"), ("corpus", "audio"), ("classes", "split")}
-    return {
-        f"{group}.{name}": json.loads(json.dumps(value))
-        for group, options in recipe.items()
-        for name, value in options.items()
-        if (group, name) not in places
-    }
-
-
 def _clip_facts(manifest: Manifest) -> dict[str, Any]:
     """Return which clips and classes are whose: a class that moved to another part is another run."""
     parts = {part: manifest.select(part) for part in sorted({str(entry.split) for entry in manifest.entries})}
@@ -238,8 +221,4 @@ def _finish(
     learnt_with = {name: facts["head"][name] for name in ("distance", "temperature")}
     learnt_with |= {"front_end": front_end.facts(), "views": facts["views"], "weights": which, "valid": figures}
     saved = save_checkpoint(folder / "model.safetensors", network, extra={**learnt_with, **extra})
-    text = {"options": facts, **extra, "weights": which, "valid": figures, "environment": environment()}
-    text["seconds"] = sum(record.seconds for record in result.records)
-    write_whole(folder / "train.json", json.dumps(text, indent=2) + "\n")
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    console().print(f"{which}{': ' + shown if shown else ''}; written: {saved}, epochs.csv, train.json")
+    write_record(folder, saved, facts, extra, which, figures, result)

@@ -20,9 +20,10 @@ from tome_audio.cli.fewshot.config import (
     HeadConfig,
     ViewsConfig,
 )
-from tome_audio.cli.fewshot.train import META_AUDIO, recipe_facts, train
+from tome_audio.cli.fewshot.train import META_AUDIO, PLACES, train
 from tome_audio.cli.output import console, warn, write_whole
 from tome_audio.cli.train_config import MergingConfig
+from tome_audio.cli.training_run import recipe_facts
 from tome_audio.installation import import_extra
 from tome_audio.training.errors import TrainingError
 from tome_audio.training.settings import TrainerSettings
@@ -89,7 +90,8 @@ def tune(
     folder.mkdir(parents=True, exist_ok=True)
     recipe = {name: asdict(options) for name, options in groups.items() if name != "trainer"}
     check_same_search(
-        folder / "search.json", {"data": data, "space": space, **recipe_facts(recipe), "trainer": trainer.facts()}
+        folder / "search.json",
+        {"data": data, "space": space, **recipe_facts(recipe, PLACES), "trainer": trainer.facts()},
     )
 
     def objective(trial: Any) -> float:

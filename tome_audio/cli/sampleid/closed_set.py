@@ -15,11 +15,11 @@ from rich.table import Table
 from torch import Tensor
 
 from tome_audio.audio import read_audio
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.evaluate import UNPATCHED
 from tome_audio.cli.loading import LoadedModel, load_model
 from tome_audio.cli.output import console, progress, warn, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
-from tome_audio.cli.train import run_trainer
 from tome_audio.cli.train_build import build_model, build_task
 from tome_audio.cli.train_config import (
     ClipsConfig,
@@ -30,6 +30,7 @@ from tome_audio.cli.train_config import (
     ModelConfig,
 )
 from tome_audio.cli.train_data import Parts, find_statistics, is_main_process, make_data
+from tome_audio.cli.training_run import run_trainer
 from tome_audio.data.clips import DataError
 from tome_audio.data.manifest import Entry, Manifest
 from tome_audio.data.sample_tables import read_sample_table, with_audio
@@ -97,10 +98,10 @@ def closed_set(
         trainer: Optimiser, schedule, precision and the like.
     """
     rates = [] if r == UNPATCHED else parse_rates(r)
-    if batch_size < 1 or (threads is not None and threads < 1) or not 0 < hop <= 1:
-        raise ValueError("--batch_size and --threads must be at least 1, and --hop a part of a window in (0, 1]")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(batch_size=batch_size)
+    if not 0 < hop <= 1:
+        raise ValueError(f"--hop must be a part of a window in (0, 1], got {hop}")
+    use_threads(threads)
     import_extra("accelerate", "training", "recipes")
     folder = Path(out)
     songs, n_missing = _find_songs(data, audio, unseen, seed)

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tome_audio.audio.reading import AudioError
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.evaluate import UNPATCHED
 from tome_audio.cli.output import console, progress, write_whole
 from tome_audio.cli.rates import parse_rates, rate_name
@@ -81,10 +82,10 @@ def evaluate(
         align: How the references with most votes are aligned with a song; that decides between them.
     """
     rates: list[Rate | None] = [None] if r == UNPATCHED else [*parse_rates(r)]
-    if min(batch_size, n_heard, 1 if threads is None else threads) < 1 or not 0 <= false_alarms < 1:
-        raise ValueError("--batch_size, --n_heard and --threads must be at least 1, and --false_alarms in [0, 1)")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(batch_size=batch_size, n_heard=n_heard)
+    if not 0 <= false_alarms < 1:
+        raise ValueError(f"--false_alarms must be a part of the songs in [0, 1), got {false_alarms}")
+    use_threads(threads)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     table = find_tables(data, audio)

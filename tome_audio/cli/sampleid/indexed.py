@@ -6,9 +6,9 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.markup import escape
 
+from tome_audio.cli.counts import check_counts, use_threads
 from tome_audio.cli.evaluate import UNPATCHED
 from tome_audio.cli.output import progress, warn
 from tome_audio.cli.rates import parse_rate
@@ -26,10 +26,8 @@ def check_numbers(batch_size: int, threads: int | None) -> None:
     Raises:
         ValueError: A number below 1.
     """
-    if batch_size < 1 or (threads is not None and threads < 1):
-        raise ValueError("--batch_size and --threads must be at least 1")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_counts(batch_size=batch_size)
+    use_threads(threads)
 
 
 def find_tracks(folder: str) -> dict[str, Path]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from tome_audio.audio.vqt import VqtFrontEnd
-from tome_audio.cli.fewshot.train import recipe_facts
-from tome_audio.cli.output import console, progress, warn, write_whole
+from tome_audio.cli.counts import use_threads
+from tome_audio.cli.output import console, progress, warn
 from tome_audio.cli.rates import parse_rate
 from tome_audio.cli.sampleid.build import build_encoder
 from tome_audio.cli.sampleid.config import MaterialConfig, SongEncoderConfig
-from tome_audio.cli.train import best_weights
 from tome_audio.cli.train_build import train_rate
 from tome_audio.cli.train_config import MergingConfig
 from tome_audio.cli.train_data import is_main_process
+from tome_audio.cli.training_run import best_weights, recipe_facts, run_trainer, write_record
 from tome_audio.data.clips import DataError
 from tome_audio.data.feature_cache import FeatureCache
 from tome_audio.data.song_mixes import EverySong, FlipSettings, SongMixes
@@ -27,15 +25,12 @@ from tome_audio.data.song_stems import all_amplitudes, find_stems
 from tome_audio.installation import import_extra
 from tome_audio.models import SongEncoder, save_checkpoint
 from tome_audio.patch import apply_patch
-from tome_audio.profiling import environment
 from tome_audio.tasks import MergedTask, MixRetrieval
 from tome_audio.training.batches import TrainingData
-from tome_audio.training.callbacks import Callback, CsvLog, ProgressBar, TensorBoardLog
 from tome_audio.training.records import TrainingResult
 from tome_audio.training.run_folder import read_weights
 from tome_audio.training.schedules import LearningRate
 from tome_audio.training.settings import TrainerSettings
-from tome_audio.training.trainer import Trainer
 
 WINDOWS = "windows"
 """What a checkpoint calls its front end, window and hop."""
@@ -44,6 +39,7 @@ _MATERIAL, _FLIPS, _FRONT_END, _ENCODER = MaterialConfig(), FlipSettings(), VqtF
 _MERGE = MergingConfig()
 _TRAINER = TrainerSettings(epochs=40, batch_size=64, lr=1e-3, learning_rate=LearningRate(curve="cosine"))
 _NAMED = 50
+_PLACES = {("material", "cache"), ("material", "keep")}  # what a resumed run may say otherwise
 
 
 def train(
@@ -78,10 +74,7 @@ def train(
         merge: Merging in the encoder while training.
         trainer: Optimiser, schedule, precision and the like.
     """
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
+    use_threads(threads)
     import_extra("accelerate", "training", "recipes")  # said before an hour of reading songs
     flips = replace(flips, offset=material.hop / 2)
     options: dict[str, Any] = {
@@ -101,25 +94,16 @@ def train(
     if merge.is_on:
         apply_patch(network, metric=merge.metric, matching=merge.matching, rounds=merge.rounds)
         task = MergedTask(task, train_rate(merge), evaluate=parse_rate(merge.evaluate), seed=trainer.seed)
-    trained: nn.Module = network
     if is_main_process():
-        n_weights = sum(weights.numel() for weights in trained.parameters() if weights.requires_grad)
+        n_weights = sum(weights.numel() for weights in network.parameters() if weights.requires_grad)
         n_valid = 0 if checked is None else len(checked)
         console().print(f"training AST ({n_weights:,} parameters) on {len(learnt)} songs, {n_valid} to validate on")
     sets = TrainingData(learnt, checked, EverySong(len(learnt), material.rounds, trainer.seed))
-    with progress() as bars:
-        callbacks: list[Callback] = [CsvLog(folder), ProgressBar(bars)]
-        callbacks += [TensorBoardLog(folder / "tensorboard")] if tensorboard else []
-        facts = {**_facts(recipe), **{f"mixes.{name}": str(value) for name, value in learnt.facts().items()}}
-        result = Trainer(task, trained, sets, trainer, folder, callbacks=callbacks, facts=facts).run(resume)
+    facts = {**recipe_facts(recipe, _PLACES), **{f"mixes.{name}": str(value) for name, value in learnt.facts().items()}}
+    result = run_trainer(task, network, sets, trainer, folder, facts, resume, tensorboard)
     if is_main_process():
         _finish(folder, network, task, result, {"data": data, **recipe, "trainer": asdict(trainer)}, n_skipped)
     return 1 if n_skipped + also_skipped else 0
-
-
-def _facts(recipe: dict[str, Any]) -> dict[str, Any]:
-    facts = recipe_facts(recipe)
-    return {name: value for name, value in facts.items() if name not in ("material.cache", "material.keep")}
 
 
 def _mixes(
@@ -174,8 +158,4 @@ def _finish(
     windows = {**{name: facts["material"][name] for name in ("window", "hop")}, "front_end": facts["front_end"]}
     extra = {WINDOWS: windows, "weights": which, "valid": figures, "skipped": n_skipped}
     saved = save_checkpoint(folder / "model.safetensors", network, extra=extra)
-    text = {"options": facts, "skipped": n_skipped, "weights": which, "valid": figures, "environment": environment()}
-    text["seconds"] = sum(record.seconds for record in result.records)
-    write_whole(folder / "train.json", json.dumps(text, indent=2) + "\n")
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    console().print(f"{which}{': ' + shown if shown else ''}; written: {saved}, epochs.csv, train.json")
+    write_record(folder, saved, facts, {"skipped": n_skipped}, which, figures, result)
