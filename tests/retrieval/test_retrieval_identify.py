@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from melodies import RATE, MelodyEmbedder, melody, save
-from naive_votes import naive_score
+from naive_votes import naive_normalised, naive_score
 
 from tome_audio.retrieval import (
     ExactSearch,
@@ -73,7 +73,7 @@ def test_a_sample_twice_is_two_stretches(tmp_path, embedder, matrix):
     found = identify(save(tmp_path / "song.wav", twice), embedder, ExactSearch(matrix), OPTIONS)
     assert found.ids[0] == "t05"
     stretches = sorted((match.song_start, match.song_end) for match in found.heard[0].matches)
-    assert len(stretches) == 2 and stretches[0][0] == 0 and stretches[1][1] == 16
+    assert len(stretches) == 2 and stretches[0][0] == 0 and abs(stretches[1][1] - 16) <= 1
     assert abs(stretches[0][1] - 4) <= 1 and abs(stretches[1][0] - 12) <= 1
 
 
@@ -97,17 +97,51 @@ def test_a_new_original_is_found_without_training_and_a_removed_one_is_gone(tmp_
     assert after.ids == before.ids and torch.equal(after.scores, before.scores)
 
 
+@pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("most", [2**23, 5000, 100, 1])
-def test_scores_do_not_depend_on_the_memory_taken(tmp_path, embedder, matrix, most):
+def test_scores_do_not_depend_on_the_memory_taken(tmp_path, embedder, matrix, most, normalise):
     queries = embed_song(song(tmp_path / "song.wav", 7), embedder).values
-    found = score_tracks(queries, matrix, OPTIONS, most=most)
+    found = score_tracks(queries, matrix, VoteOptions(reach=2.0, normalise=normalise), most=most)
+    every = (queries.double() @ matrix.values.double().T).numpy()
+    if normalise:
+        every = naive_normalised(every)
     for number in range(12):
         rows = matrix.rows(number)
-        similarities = (queries.double() @ matrix.values[rows].double().T).numpy()
-        score, variant, row = naive_score(similarities, matrix.starts[rows].numpy(), 3, 2.0)
+        score, variant, row = naive_score(every[:, :, rows], matrix.starts[rows].numpy(), 3, 2.0)
         assert found.scores[number].item() == pytest.approx(score, abs=1e-5)
         if number == 7:
             assert found.variants[number] == variant and abs(found.places[number] - rows.start - row) <= 2
+
+
+def test_a_part_of_an_index_is_set_against_the_whole(tmp_path, embedder, matrix):
+    queries = embed_song(song(tmp_path / "song.wav", 7), embedder).values
+    whole = score_tracks(queries, matrix, OPTIONS)
+    some = torch.tensor([2, 7, 8])
+    part = score_tracks(queries, matrix.select(some), OPTIONS, moments=matrix.moments)
+    assert torch.allclose(part.scores, whole.scores[some], atol=1e-5)
+
+
+def test_a_window_that_is_like_everything_votes_for_nothing():
+    """The first query is close to every track, a little closer to track 1; the second to track 0 alone."""
+    matrix = random_matrix(40, 5, n_dims=64)
+    everything = torch.nn.functional.normalize(matrix.values.sum(0), dim=0)
+    values = torch.nn.functional.normalize(matrix.values + 2 * everything, dim=1)
+    matrix = IndexMatrix(matrix.ids, matrix.seconds, values, matrix.starts, matrix.track)
+    hub = torch.nn.functional.normalize(everything + 0.05 * values[5], dim=0)
+    queries = torch.stack([hub, values[0]])[:, None]
+    assert score_tracks(queries[:1], matrix, VoteOptions(n_windows=1, normalise=False)).scores.std() < 0.1
+    cosines, found = (score_tracks(queries, matrix, VoteOptions(n_windows=2, normalise=on)).scores for on in (0, 1))
+    lead = [float(scores[0] - scores[1:].mean()) / float(scores[1:].std()) for scores in (cosines, found)]
+    assert found.argmax() == 0 and lead[1] > lead[0]
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_an_index_of_one_track_gives_finite_scores_that_say_how_alike_it_is(n_rows):
+    matrix = random_matrix(1, n_rows)
+    alike, other = (
+        score_tracks(query[None, None], matrix, VoteOptions()).scores for query in (matrix.values[0], -matrix.values[0])
+    )
+    assert alike.isfinite().all() and alike > other + 3
 
 
 def random_matrix(n_tracks, n_rows, n_dims=16, seed=0):

@@ -19,7 +19,7 @@ from tome_audio.retrieval.votes import Span, TrackVotes, VoteOptions, matching_s
 from tome_audio.retrieval.windows import OnSeconds
 
 _DEFAULTS = VoteOptions()
-_BELOW = 2.0
+_BELOW = 100.0
 """What is taken off the votes of tracks that were not aligned, so that they stand behind those that were."""
 
 
@@ -73,7 +73,7 @@ class Identified:
     Attributes:
         ids: Of all tracks that were compared, best first; with faiss those are the candidates.
         scores: Theirs, in the same order (T,): of alignment, in standard deviations beyond chance, for those that were
-            aligned; otherwise the mean cosine of votes, less 2 where others were aligned.
+            aligned; otherwise that of votes, less 100 where others were aligned.
         heard: What was heard of the first few of them.
         starts: Seconds at which the windows of the song begin (Q,); windows without sound are not there.
         window: Seconds of a window.
@@ -150,7 +150,7 @@ def identify_windows(
     candidates = search.candidates(song.values)
     everything = search.matrix
     matrix = everything if len(candidates) == len(everything.ids) else everything.select(candidates)
-    votes = score_tracks(song.values, matrix, options)
+    votes = score_tracks(song.values, matrix, options, moments=everything.moments if options.normalise else None)
     scores = votes.scores
     order = scores.argsort(descending=True, stable=True)
     found: dict[int, Aligned] = {}

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from tome_audio.installation import import_extra
-from tome_audio.retrieval.matrix import IndexMatrix
+from tome_audio.retrieval.matrix import IndexMatrix, Moments
 from tome_audio.retrieval.votes import TrackVotes, VoteOptions, gather_near, keep_best, vote
 
 # Similarities held at a time: 32 MB of float32, and a few copies of them.
 _MOST_SIMILARITIES = 2**23
+# Cosines of windows that have nothing in common (mean and deviation), and how many windows that counts for: what a
+# window has in common with anything is measured on the index, and on this where the index is small.
+_CHANCE, _SPREAD, _WEIGHT = 0.36, 0.11, 50.0
 # Rows below which faiss compares with all of them: nothing is gained by its lists yet.
 _FEWEST_FOR_LISTS = 20_000
 
@@ -92,8 +95,27 @@ class FaissSearch:
         return best.topk(min(n_found, self.n_candidates)).indices.sort().values
 
 
+def usual_similarities(queries: Tensor, moments: Moments) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the similarities of queries (..., D) to a whole index, (...) each.
+
+    Both follow from the index's moments. Scores that are set against those of a cohort are known from speaker
+    verification as T-norm (Auckenthaler et al., 2000); here the cohort is the index.
+    """
+    n, exact = moments.n, queries.double()
+    square = ((exact @ moments.second) * exact).sum(-1)
+    mean = (n * (exact @ moments.mean) + _WEIGHT * _CHANCE) / (n + _WEIGHT)
+    square = (n * square + _WEIGHT * (_SPREAD**2 + _CHANCE**2)) / (n + _WEIGHT)
+    spread = (square - mean.square()).clamp_min(1e-12).sqrt()
+    return mean.to(queries.dtype), spread.to(queries.dtype)
+
+
 def score_tracks(
-    queries: Tensor, matrix: IndexMatrix, options: VoteOptions, *, most: int = _MOST_SIMILARITIES
+    queries: Tensor,
+    matrix: IndexMatrix,
+    options: VoteOptions,
+    *,
+    moments: Moments | None = None,
+    most: int = _MOST_SIMILARITIES,
 ) -> TrackVotes:
     """Compare all windows of a song with all windows of a matrix and count the votes; scores etc. are (T,).
 
@@ -103,15 +125,21 @@ def score_tracks(
         queries: Embeddings of the song's windows in all variants (Q, V, D), of unit length.
         matrix: The tracks.
         options: How votes are counted.
+        moments: Of the whole index, where `matrix` is a part of it.
         most: Similarities held at a time; a window of the song against one track is the least.
     """
     n_variants = queries.shape[1]
     parts = []
+    offset = queries.new_zeros(queries.shape[:2])
+    if options.normalise:
+        mean, spread = usual_similarities(queries, matrix.moments if moments is None else moments)
+        queries, offset = queries / spread[..., None], mean / spread
     for first, last in _track_blocks(matrix, most // n_variants):
         part = matrix.between(first, last)
         best = None
-        for some in queries.split(max(1, most // (n_variants * len(part.values)))):
-            near = gather_near(some @ part.values.T, part.track, part.starts, options.reach)
+        together = max(1, most // (n_variants * len(part.values)))
+        for some, less in zip(queries.split(together), offset.split(together), strict=True):
+            near = gather_near(some @ part.values.T - less[..., None], part.track, part.starts, options.reach)
             best = keep_best(best, near, options.n_windows)
         assert best is not None  # a song has a window
         found = vote(best, part.track, last - first)

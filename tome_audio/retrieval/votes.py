@@ -21,10 +21,13 @@ class VoteOptions:
     Attributes:
         n_windows: Windows of the song that vote for a place: the best ones, fewer where the song has fewer.
         reach: Seconds between window starts in the original that still count as one place.
+        normalise: Count similarities in standard deviations from what a window has with the whole index: some windows
+            are like everything. Otherwise cosines are counted.
     """
 
     n_windows: int = 3
     reach: float = 5.0
+    normalise: bool = True
 
     def __post_init__(self) -> None:
         """Raise unless the options mean something."""

@@ -105,4 +105,4 @@ def test_sample100s_tables_with_a_folder_of_audio(tmp_path, config, run):
 @pytest.mark.parametrize("words", [("--hop", 0), ("--hop", 1.5), ("--batch_size", 0), ("--threads", 0)])
 def test_options_out_of_range(words, tmp_path, run):
     code, _, err = run("sampleid", "closed-set", "--data", tmp_path, "--out", tmp_path / "out", *words)
-    assert code == 2 and "--hop" in err and not (tmp_path / "out").exists()
+    assert code == 2 and f"{words[0]} must be" in err and not (tmp_path / "out").exists()

@@ -143,4 +143,4 @@ def test_every_r_has_its_own_index_and_its_cost(tmp_path, encoder, run):
 @pytest.mark.parametrize("words", [("--batch_size", 0), ("--n_heard", 0), ("--false_alarms", 1.0), ("--threads", 0)])
 def test_options_out_of_range(words, tmp_path, world, heard, run):
     code, _, err = run(*WORDS, "--data", world, "--out", tmp_path / "out", *words)
-    assert code == 2 and "at least 1" in err and not (tmp_path / "out").exists()
+    assert code == 2 and f"{words[0]} must be" in err and not (tmp_path / "out").exists()

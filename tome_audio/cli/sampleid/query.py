@@ -143,7 +143,7 @@ def usable_calibration(index: str, facts: dict[str, Any], n_tracks: int) -> Cali
     found = read_calibration(index)
     if found is None:
         return None
-    if other := [name for name, value in found.votes.items() if facts.get(name) != value]:
+    if other := [name for name, value in facts.items() if found.votes.get(name) != value]:
         warn(f"warning: the threshold of {index} is for another {' and '.join(other)}, so it is left out")
         return None
     if n_tracks > 2 * found.n_references:
