@@ -13,10 +13,12 @@ from rich.progress import Progress
 
 from tome_audio.audio.reading import AudioError
 from tome_audio.cli.output import warn
+from tome_audio.cli.sampleid.kept_answers import ANSWERS_NAME, KeptAnswers
 from tome_audio.data.clips import DataError
 from tome_audio.data.sample_tables import SampleTable, Track, read_sample_table, with_audio
 from tome_audio.evaluation.sample_id import SongAnswer
 from tome_audio.retrieval import AlignOptions, Embedder, ExactSearch, IndexMatrix, SampleIndex, VoteOptions, identify
+from tome_audio.retrieval.track_files import file_digest
 
 Part = Literal["all", "train", "valid", "test"]
 _NAMED = 20
@@ -99,10 +101,11 @@ def answer_songs(
     *,
     label: str,
     model: dict[str, Any],
+    facts: dict[str, Any],
     n_heard: int,
     batch_size: int,
 ) -> Answered:
-    """Index the references, going on where an earlier run was stopped, and ask all songs.
+    """Index the references and ask all songs, going on where an earlier run was stopped.
 
     Files that cannot be used are named on stderr.
 
@@ -115,6 +118,7 @@ def answer_songs(
         bars: Shows progress.
         label: Of the progress bar.
         model: How the model was asked for, for the index to keep.
+        facts: What scores depend on beside the index.
         n_heard: References per song that are looked at closely.
         batch_size: Windows per forward pass.
 
@@ -131,25 +135,37 @@ def answer_songs(
     matrix = _only(found.matrix(), [*added.added, *added.known])
     # Of an index that was half there, what the whole would have taken.
     whole = seconds * (1 + len(added.known) / len(added.added)) if added.added else None
+    kept = _kept_answers(found, matrix, {**facts, "n_heard": n_heard})
     bar = bars.add_task(f"{label}: songs", total=len(asked.songs))
     answers = []
     for song in asked.songs:
         assert song.path is not None  # find_asked has seen it
         n_own = n_heard + (song.id in matrix.ids)  # itself, which is no answer
         try:
-            said = identify(
-                song.path, embedder, ExactSearch(matrix), votes, align=align, sketch_of=found.sketch, n_heard=n_own,
-                batch_size=batch_size,
-            )  # fmt: skip
+            digest = file_digest(song.path) if song.path.is_file() else ""
+            answer = kept.find(song.id, digest)
+            if answer is None:
+                said = identify(
+                    song.path, embedder, ExactSearch(matrix), votes, align=align, sketch_of=found.sketch,
+                    n_heard=n_own, batch_size=batch_size,
+                )  # fmt: skip
+                matches = tuple(heard.matches[0] for heard in said.heard if heard.matches)
+                answer = SongAnswer(song.id, dict(zip(said.ids, said.scores.tolist(), strict=True)), matches)
+                kept.add(answer, digest)
+            answers.append(answer)
         except AudioError as error:
             problems.append(str(error))
-        else:
-            matches = tuple(heard.matches[0] for heard in said.heard if heard.matches)
-            answers.append(SongAnswer(song.id, dict(zip(said.ids, said.scores.tolist(), strict=True)), matches))
         bars.advance(bar)
     for problem in problems:
         warn(f"skipped: {problem}")
     return Answered(tuple(answers), matrix.ids, whole, len(matrix.starts), tuple(problems))
+
+
+def _kept_answers(index: SampleIndex, matrix: IndexMatrix, facts: dict[str, Any]) -> KeptAnswers:
+    """Open the answers beside an index that hold for these very tracks."""
+    digests = {track.id: track.digest for track in index.tracks}
+    tracks = [[name, digests[name]] for name in matrix.ids]
+    return KeptAnswers(index.folder / ANSWERS_NAME, {**facts, "index": index.settings, "tracks": tracks})
 
 
 def _only(matrix: IndexMatrix, ids: Sequence[str]) -> IndexMatrix:

@@ -147,12 +147,13 @@ def _run(
     """Ask all songs of the part, and of the other one that fixes the threshold, and score the answers."""
     embedder = load_song_embedder(model, rate, transpositions=settings.transpositions, tempi=settings.tempi)
     label = UNPATCHED if rate is None else rate_name(rate)
+    facts = scoring_facts(settings.votes, settings.align, embedder.hop, embedder)
     with progress() as bars:
         answered, *others = [
             answer_songs(
                 own, embedder, _index_folder(folder, own.part, label), settings.votes, settings.align, bars,
                 label=f"r = {label}, {own.part}", model={"name": model_name(model), "r": label},
-                n_heard=settings.n_heard, batch_size=settings.batch_size,
+                facts=facts, n_heard=settings.n_heard, batch_size=settings.batch_size,
             )
             for own in ([asked] if heldout is None else [asked, heldout])
         ]  # fmt: skip
