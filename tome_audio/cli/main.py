@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -87,13 +88,43 @@ _OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "--json": {**_FLAG, "help": "Print one JSON object, not a table."},
     },
 }
+_PLACES = {
+    "demo": "demo:demo",
+    "classify": "classify:classify",
+    "inspect": "inspect:inspect",
+    "visualize": "visualize:visualize",
+    "serve": "serve:serve",
+    "sweep": "sweep:sweep",
+    "evaluate": "evaluate:evaluate",
+    "fit": "fit:fit",
+    "teacher-logits": "teacher_logits:teacher_logits",
+    "download": "corpora:download",
+    "manifest": "corpora:manifest",
+    "overlay": "overlay:overlay",
+    "train": "train:train",
+    "fewshot train": "fewshot.train:train",
+    "fewshot evaluate": "fewshot.evaluate:evaluate",
+    "fewshot tune": "fewshot.tune:tune",
+    "sampleid train": "sampleid.train:train",
+    "sampleid evaluate": "sampleid.evaluate:evaluate",
+    "sampleid closed-set": "sampleid.closed_set:closed_set",
+    "sampleid generate": "sampleid.generate:generate",
+    "sampleid index": "sampleid.index:index",
+    "sampleid add": "sampleid.index:add",
+    "sampleid remove": "sampleid.index:remove",
+    "sampleid calibrate": "sampleid.calibrate:calibrate",
+    "sampleid query": "sampleid.query:query",
+    "results": "results:results",
+    "bench-report": "bench_report:bench_report",
+}
+"""Module below `tome_audio.cli` and function of each command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        commands = _commands()
+        commands = _commands(given)
         parser = _parser(commands)
         parsed = instantiated(parser, parser.parse_args([_with_underscores(word) for word in given]))
         name, chosen = parsed.subcommand, parsed[parsed.subcommand]
@@ -124,64 +155,15 @@ def instantiated(parser: ArgumentParser, parsed: Namespace) -> Namespace:
     return make(parsed)
 
 
-def _commands() -> dict[str, Callable[..., int]]:
+def _commands(given: Sequence[str] = ()) -> dict[str, Callable[..., int]]:
+    """Import the command that is asked for, or all of them where none of them is."""
     # Imported here, so that an installation that does not fit together is one sentence and no traceback.
-    from tome_audio.cli.bench_report import bench_report
-    from tome_audio.cli.classify import classify
-    from tome_audio.cli.corpora import download, manifest
-    from tome_audio.cli.demo import demo
-    from tome_audio.cli.evaluate import evaluate
-    from tome_audio.cli.fewshot.evaluate import evaluate as fewshot_evaluate
-    from tome_audio.cli.fewshot.train import train as fewshot_train
-    from tome_audio.cli.fewshot.tune import tune as fewshot_tune
-    from tome_audio.cli.fit import fit
-    from tome_audio.cli.inspect import inspect
-    from tome_audio.cli.overlay import overlay
-    from tome_audio.cli.results import results
-    from tome_audio.cli.sampleid.calibrate import calibrate as sampleid_calibrate
-    from tome_audio.cli.sampleid.closed_set import closed_set
-    from tome_audio.cli.sampleid.evaluate import evaluate as sampleid_evaluate
-    from tome_audio.cli.sampleid.generate import generate as sampleid_generate
-    from tome_audio.cli.sampleid.index import add as sampleid_add
-    from tome_audio.cli.sampleid.index import index as sampleid_index
-    from tome_audio.cli.sampleid.index import remove as sampleid_remove
-    from tome_audio.cli.sampleid.query import query as sampleid_query
-    from tome_audio.cli.sampleid.train import train as sampleid_train
-    from tome_audio.cli.serve import serve
-    from tome_audio.cli.sweep import sweep
-    from tome_audio.cli.teacher_logits import teacher_logits
-    from tome_audio.cli.train import train
-    from tome_audio.cli.visualize import visualize
-
-    return {
-        "demo": demo,
-        "classify": classify,
-        "inspect": inspect,
-        "visualize": visualize,
-        "serve": serve,
-        "sweep": sweep,
-        "evaluate": evaluate,
-        "fit": fit,
-        "teacher-logits": teacher_logits,
-        "download": download,
-        "manifest": manifest,
-        "overlay": overlay,
-        "train": train,
-        "fewshot train": fewshot_train,
-        "fewshot evaluate": fewshot_evaluate,
-        "fewshot tune": fewshot_tune,
-        "sampleid train": sampleid_train,
-        "sampleid evaluate": sampleid_evaluate,
-        "sampleid closed-set": closed_set,
-        "sampleid generate": sampleid_generate,
-        "sampleid index": sampleid_index,
-        "sampleid add": sampleid_add,
-        "sampleid remove": sampleid_remove,
-        "sampleid calibrate": sampleid_calibrate,
-        "sampleid query": sampleid_query,
-        "results": results,
-        "bench-report": bench_report,
-    }
+    wanted = [name for name in (given[0], " ".join(given[:2])) if name in _PLACES] if given else []
+    found = {}
+    for name in wanted or _PLACES:
+        module, function = _PLACES[name].split(":")
+        found[name] = getattr(importlib.import_module(f"tome_audio.cli.{module}"), function)
+    return found
 
 
 def _parser(functions: dict[str, Callable[..., int]]) -> ArgumentParser:

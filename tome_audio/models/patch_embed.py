@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 def patch_grid(size: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
@@ -22,6 +23,23 @@ def patch_grid(size: tuple[int, int], patch: tuple[int, int], stride: tuple[int,
             f"{patch[0]}x{patch[1]} patch; raise n_mels or n_frames"
         )
     return (size[0] - patch[0]) // stride[0] + 1, (size[1] - patch[1]) // stride[1] + 1
+
+
+def patch_tokens(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: tuple[int, int]
+) -> torch.Tensor:
+    """Embed patches of spectrograms (B, F, T) with kernels (C, p_f, p_t) as one matrix product: (B, f * t, C).
+
+    The same numbers as a convolution, to rounding. On a CPU in bf16 it takes a fifth of the time for 16x16 patches and
+    less than a hundredth for patches of all mel bins, for which PyTorch's convolution has no fast kernel.
+    """
+    patches = x.unfold(1, weight.shape[1], stride[0]).unfold(2, weight.shape[2], stride[1])
+    return F.linear(patches.flatten(3).flatten(1, 2), weight.flatten(1), bias)
+
+
+def _is_plain(proj: nn.Module) -> bool:
+    """Whether a layer is the convolution that it was made as, and nobody wants to hear of its calls."""
+    return type(proj) is nn.Conv2d and not (proj._forward_hooks or proj._forward_pre_hooks or proj._backward_hooks)
 
 
 class SpectrogramPatchEmbed(nn.Module):
@@ -56,4 +74,6 @@ class SpectrogramPatchEmbed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn spectrograms (B, 1, F, T) into tokens (B, f * t, C)."""
+        if x.device.type == "cpu" and x.shape[1] == 1 and _is_plain(self.proj):
+            return patch_tokens(x[:, 0], self.proj.weight[:, 0], self.proj.bias, self.stride)
         return self.proj(x).flatten(2).transpose(1, 2)

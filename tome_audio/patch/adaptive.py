@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +21,7 @@ from tome_audio.merge import (
 )
 from tome_audio.patch.state import MergeState
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 _UNCOMPILED = "a SimilarityThreshold reads the clips: give r as numbers to compile in one graph"
-
-
-def _uncompiled(method: Callable[Given, Result]) -> Callable[Given, Result]:
-    disabled: Callable[Given, Result] = torch.compiler.disable(method, reason=_UNCOMPILED)
-    return disabled
 
 
 class ThresholdState(MergeState):
@@ -47,12 +41,10 @@ class ThresholdState(MergeState):
         whole = self.rate.of_blocks(self.blocks.depth)
         return tuple(whole[layer] for layer in self.blocks.layers)
 
-    @_uncompiled
     def is_plain(self, index: int, x: Tensor, *args: Any, **kwargs: Any) -> bool:
         """Return whether block `index` has nothing to merge and no merged tokens before it."""
         return super().is_plain(index, x, *args, **kwargs)
 
-    @_uncompiled
     def run(self, index: int, block: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Run one block with merging, as it is while the rest of the model is compiled."""
         return super().run(index, block, x, *args, **kwargs)
@@ -94,3 +86,14 @@ class ThresholdState(MergeState):
             return plan, [count - r for count, r in zip(ragged, found, strict=True)]
         r = common_amount(found, self.rate.quantile)
         return (MATCHINGS[matching](metric, r, n_prefix=self.n_prefix) if r else None), counts
+
+
+@cache
+def leave_uncompiled() -> None:
+    """Have `torch.compile` run the blocks of models with a threshold as they are.
+
+    Called where a threshold is set rather than when this file is imported: it loads the compiler, which takes a second.
+    """
+    for name in ("is_plain", "run"):
+        method = getattr(ThresholdState, name)
+        setattr(ThresholdState, name, torch.compiler.disable(method, reason=_UNCOMPILED))

@@ -164,7 +164,7 @@ def _patch_encoder(encoder: nn.Module, adapter: Adapter, config: MergeConfig, re
         costs,
         adapter.grid_rows(encoder),
     )
-    merged.record_metrics()
+    merged.prepare()
     encoder._modules[adapter.blocks] = merged
     swap_class(encoder, adapter.encoder_mixin or PatchedModel)
 

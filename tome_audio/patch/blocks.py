@@ -19,7 +19,7 @@ from tome_audio.merge import (
     expand_schedule,
     resolve_rate,
 )
-from tome_audio.patch.adaptive import ThresholdState
+from tome_audio.patch.adaptive import ThresholdState, leave_uncompiled
 from tome_audio.patch.classes import Swapped
 from tome_audio.patch.config import MergeConfig
 from tome_audio.patch.prefix import is_prefix_read
@@ -152,9 +152,11 @@ class MergedBlocks(nn.ModuleList):
         self.original.training = self.training
         return self.original
 
-    def record_metrics(self) -> None:
-        """Let every block hand over what its similarity is measured on."""
+    def prepare(self) -> None:
+        """Do once for a config what no pass has to: let every block hand over what its similarity is measured on."""
         self._check_blocks()
+        if isinstance(self.config.r, SimilarityThreshold):
+            leave_uncompiled()
         own = self.config.r.metrics if isinstance(self.config.r, Schedule) else ()
         for layer, block in zip(self.layers, self._modules.values(), strict=True):
             metric = (own[layer] if layer < len(own) else "") or self.config.metric

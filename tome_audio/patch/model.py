@@ -72,7 +72,7 @@ def set_r(model: nn.Module, r: Rate) -> None:
         check_depth(r, blocks.depth)
     for blocks in lists:
         blocks.__dict__["config"] = replace(blocks.config, r=r)
-        blocks.record_metrics()
+        blocks.prepare()
 
 
 @contextmanager
