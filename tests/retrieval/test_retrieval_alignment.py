@@ -93,7 +93,7 @@ def test_the_right_track_place_and_changes_are_found(up, ratio):
     assert int(fits[5].rows[stretch, way]) == pytest.approx(begins, abs=2)
 
 
-def naive_judge(scores, n_tempi):
+def naive_judge(scores, n_tempi, together):
     scores = scores.double().numpy()
     n_tracks, n_stretches, n_ways = scores.shape
     beyond = np.zeros_like(scores)
@@ -111,18 +111,19 @@ def naive_judge(scores, n_tempi):
         for k in range(n_ways):
             tempo, pitch = divmod(k, pitches)
             near = [x * pitches + pitch for x in (tempo - 1, tempo, tempo + 1) if 0 <= x < n_tempi]
-            top = sorted((max(beyond[t, w, j] for j in near) for w in range(n_stretches)), reverse=True)[:2]
+            top = sorted((max(beyond[t, w, j] for j in near) for w in range(n_stretches)), reverse=True)[:together]
             best = max(best, sum(top) / len(top))
         found.append(best)
     return found
 
 
+@pytest.mark.parametrize("together", [1, 2, 4])
 @pytest.mark.parametrize(("n_tracks", "n_stretches"), [(7, 4), (1, 3), (5, 1)])
-def test_judge_against_a_plain_loop(n_tracks, n_stretches):
+def test_judge_against_a_plain_loop(n_tracks, n_stretches, together):
     scores = 0.4 + 0.05 * torch.randn(n_tracks, n_stretches, 12, generator=GENERATOR)
     scores[0, 0, :5] = torch.nan
-    verdict = judge(scores, 3)
-    np.testing.assert_allclose(verdict.scores.numpy(), naive_judge(scores, 3), rtol=1e-4)
+    verdict = judge(scores, 3, together)
+    np.testing.assert_allclose(verdict.scores.numpy(), naive_judge(scores, 3, together), rtol=1e-4)
 
 
 def test_a_stretch_that_fits_everything_says_nothing():

@@ -18,7 +18,6 @@ _EVEN = 250.0  # what stretches without peaks have beside them, in the units of 
 # Cosines of music that has nothing in common (mean, and deviation from track to track), and how many tracks that counts
 # for: what a song fits by chance is measured on the tracks at hand, and on this where they are few.
 _CHANCE, _SPREAD, _WEIGHT = 0.40, 0.022, 8.0
-_TOGETHER = 2  # stretches that must agree
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class AlignOptions:
         every: Seconds of the song from one stretch to the next.
         n_stretches: Stretches at most; of a longer song they are farther apart.
         seconds: Length of a stretch.
+        together: Stretches that must agree on how the sample was changed: more where they overlap.
         semitones: Lowest and highest transposition.
         tempo: Slowest and fastest tempo ratio.
         n_tempi: Tempo ratios tried, evenly spread on a logarithmic scale.
@@ -44,6 +44,7 @@ class AlignOptions:
     every: float = 5.0
     n_stretches: int = 24
     seconds: float = 4.0
+    together: int = 2
     semitones: tuple[int, int] = (-6, 6)
     tempo: tuple[float, float] = (0.7, 1.5)
     n_tempi: int = 15
@@ -52,8 +53,8 @@ class AlignOptions:
 
     def __post_init__(self) -> None:
         """Raise unless the options mean something."""
-        if self.n_tracks < 0 or min(self.n_stretches, self.n_tempi) < 1 or not self.reach >= 0:
-            raise ValueError("align.n_tracks and reach must be 0 or more, n_stretches and n_tempi at least 1")
+        if self.n_tracks < 0 or min(self.n_stretches, self.n_tempi, self.together) < 1 or not self.reach >= 0:
+            raise ValueError("align.n_tracks and reach must be 0 or more, n_stretches, n_tempi and together at least 1")
         if not (self.seconds > 0 and self.every > 0):
             raise ValueError(f"align.seconds and every must be positive, got {self.seconds} and {self.every}")
         if not 0 < self.tempo[0] <= self.tempo[1] or self.semitones[0] > self.semitones[1]:
@@ -170,16 +171,17 @@ def fit(stretches: Stretches, original: Tensor) -> Fits:
     return Fits(best.values.masked_fill(best.values < 0, torch.nan), best.indices)
 
 
-def judge(scores: Tensor, n_tempi: int) -> Verdict:
+def judge(scores: Tensor, n_tempi: int, together: int = 2) -> Verdict:
     """Return what T tracks have in common with a song beyond what any track has.
 
     Some stretches fit anything. So each cosine is set against those of the other tracks (for the same stretch and way),
-    as a deviation from their mean over their standard deviation. A track scores what two stretches of the song reach
-    together in one way, at neighbouring tempi perhaps.
+    as a deviation from their mean over their standard deviation. A track scores what the best stretches of the song
+    reach together in one way, at neighbouring tempi perhaps.
 
     Args:
         scores: Cosines (T, W, K), NaN where nothing could be laid over.
         n_tempi: Tempi among the K ways.
+        together: Stretches that count, of those there are.
     """
     known = ~scores.isnan()
     filled, n = scores.nan_to_num(0.0), known.sum(0)
@@ -190,8 +192,8 @@ def judge(scores: Tensor, n_tempi: int) -> Verdict:
     n_tracks, n_stretches, n_ways = scores.shape
     by_tempo = beyond.view(n_tracks * n_stretches, 1, n_tempi, n_ways // n_tempi)
     near = F.max_pool2d(by_tempo, (3, 1), 1, (1, 0)).view_as(beyond)
-    together = near.topk(min(_TOGETHER, n_stretches), 1).values.mean(1)  # (T, K)
-    best = together.max(1)
+    agreed = near.topk(min(together, n_stretches), 1).values.mean(1)  # (T, K)
+    best = agreed.max(1)
     # The way and the stretch that fit best of those that count for it.
     own = torch.arange(n_ways, device=scores.device)
     alike = (own % (n_ways // n_tempi))[None] == (best.indices % (n_ways // n_tempi))[:, None]

@@ -61,7 +61,7 @@ def align_tracks(
         last = int((place + window + options.reach) * ROWS_PER_SECOND) + 1
         found.append(fit(stretches, sketch_of(matrix.ids[number])[first:last]))
         firsts.append(first)
-    verdict = judge(torch.stack([each.scores for each in found]), options.n_tempi)
+    verdict = judge(torch.stack([each.scores for each in found]), options.n_tempi, options.together)
     return [
         _aligned(stretches, fits, first, float(score), int(stretch), int(way))
         for fits, first, score, stretch, way in zip(found, firsts, *verdict, strict=True)
