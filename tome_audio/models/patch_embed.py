@@ -25,21 +25,20 @@ def patch_grid(size: tuple[int, int], patch: tuple[int, int], stride: tuple[int,
     return (size[0] - patch[0]) // stride[0] + 1, (size[1] - patch[1]) // stride[1] + 1
 
 
-def patch_tokens(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: tuple[int, int]
-) -> torch.Tensor:
-    """Embed patches of spectrograms (B, F, T) with kernels (C, p_f, p_t) as one matrix product: (B, f * t, C).
+class PatchConv2d(nn.Conv2d):
+    """A convolution of spectrograms, as one matrix product on a CPU: the same numbers, to rounding.
 
-    The same numbers as a convolution, to rounding. On a CPU in bf16 it takes a fifth of the time for 16x16 patches and
-    less than a hundredth for patches of all mel bins, for which PyTorch's convolution has no fast kernel.
+    In bf16 that takes a fifth of the time for 16x16 patches and less than a hundredth for patches of all mel bins, for
+    which PyTorch's convolution has no fast kernel.
     """
-    patches = x.unfold(1, weight.shape[1], stride[0]).unfold(2, weight.shape[2], stride[1])
-    return F.linear(patches.flatten(3).flatten(1, 2), weight.flatten(1), bias)
 
-
-def _is_plain(proj: nn.Module) -> bool:
-    """Whether a layer is the convolution that it was made as, and nobody wants to hear of its calls."""
-    return type(proj) is nn.Conv2d and not (proj._forward_hooks or proj._forward_pre_hooks or proj._backward_hooks)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn spectrograms (B, 1, F, T) into (B, C, f, t)."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        patches = x[:, 0].unfold(1, self.kernel_size[0], self.stride[0]).unfold(2, self.kernel_size[1], self.stride[1])
+        tokens = F.linear(patches.flatten(3).flatten(1, 2), self.weight.flatten(1), self.bias)
+        return tokens.transpose(1, 2).unflatten(2, patches.shape[1:3])
 
 
 class SpectrogramPatchEmbed(nn.Module):
@@ -66,7 +65,8 @@ class SpectrogramPatchEmbed(nn.Module):
         self.img_size, self.patch_size, self.stride = img_size, patch_size, stride
         self.grid_size = patch_grid(img_size, patch_size, stride)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
-        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride, bias=bias, device=device, dtype=dtype)
+        layer = PatchConv2d if in_chans == 1 else nn.Conv2d
+        self.proj = layer(in_chans, embed_dim, patch_size, stride, bias=bias, device=device, dtype=dtype)
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
         """Give the patch grid (f, t) of an input size; timm's `forward_intermediates` asks for it."""
@@ -74,6 +74,4 @@ class SpectrogramPatchEmbed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn spectrograms (B, 1, F, T) into tokens (B, f * t, C)."""
-        if x.device.type == "cpu" and x.shape[1] == 1 and _is_plain(self.proj):
-            return patch_tokens(x[:, 0], self.proj.weight[:, 0], self.proj.bias, self.stride)
         return self.proj(x).flatten(2).transpose(1, 2)
