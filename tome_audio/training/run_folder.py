@@ -114,13 +114,14 @@ def facts_of(name: str, said: Any) -> dict[str, Any]:
 def check_same_facts(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on from a checkpoint that was saved under other facts.
 
-    Older checkpoints know nothing of the order of clips and the task: then these are not compared.
+    Older checkpoints know nothing of the order of clips and the task, and always know the epochs: then these are not
+    compared.
 
     Raises:
         ValueError: Naming what differs.
     """
     unsaid = tuple(f"{name}." for name in ("order", "task") if f"{name}.kind" not in before)
-    names = [name for name in sorted({*before, *now}) if not name.startswith(unsaid)]
+    names = [name for name in sorted({*before, *now} - ({"epochs"} - {*now})) if not name.startswith(unsaid)]
     changed = [name for name in names if before.get(name) != now.get(name)]
     if changed:
         what = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in changed)

@@ -89,5 +89,9 @@ class TrainerSettings:
             )
 
     def facts(self) -> dict[str, Any]:
-        """Return what a resumed run must agree on, as plain values."""
-        return {name: value for name, value in asdict(self).items() if name not in FREE_TO_CHANGE}
+        """Return what a resumed run must agree on, as plain values.
+
+        The number of epochs is left out where the learning rate does not depend on it: such a run may be made longer.
+        """
+        free = FREE_TO_CHANGE if self.learning_rate.curve == "cosine" else FREE_TO_CHANGE | {"epochs"}
+        return {name: value for name, value in asdict(self).items() if name not in free}

@@ -327,6 +327,12 @@ class Trainer:
             self.average.load(weights["average"], state["average updates"])
         self.mean.sums, self.mean.n_epochs = weights.get("sums", {}), state["averaged epochs"]
         self.position = Position.from_dict(state["position"])
+        seen, wanted = self.position.epoch, self.settings.epochs
+        if (seen, self.position.step_in_epoch) > (wanted, 0):
+            raise ValueError(
+                f"{path} has gone through {seen} epochs and {self.position.step_in_epoch} steps, beyond the {wanted} "
+                "that are asked for: ask for more, or choose another folder"
+            )
 
     def _interrupt(self, stop: StopRequest) -> None:
         self._save()
