@@ -17,6 +17,7 @@ from tome_audio.cli.sampleid.kept_answers import ANSWERS_NAME, KeptAnswers
 from tome_audio.data.clips import DataError
 from tome_audio.data.sample_tables import SampleTable, Track, read_sample_table, with_audio
 from tome_audio.evaluation.sample_id import SongAnswer
+from tome_audio.profiling import environment
 from tome_audio.retrieval import AlignOptions, Embedder, ExactSearch, IndexMatrix, SampleIndex, VoteOptions, identify
 from tome_audio.retrieval.track_files import file_digest
 
@@ -162,10 +163,11 @@ def answer_songs(
 
 
 def _kept_answers(index: SampleIndex, matrix: IndexMatrix, facts: dict[str, Any]) -> KeptAnswers:
-    """Open the answers beside an index that hold for these very tracks."""
+    """Open the answers beside an index that this version of the code gave for these very tracks."""
     digests = {track.id: track.digest for track in index.tracks}
     tracks = [[name, digests[name]] for name in matrix.ids]
-    return KeptAnswers(index.folder / ANSWERS_NAME, {**facts, "index": index.settings, "tracks": tracks})
+    code = {name: environment().get(name) for name in ("tome_audio", "commit")}
+    return KeptAnswers(index.folder / ANSWERS_NAME, {**facts, **code, "index": index.settings, "tracks": tracks})
 
 
 def _only(matrix: IndexMatrix, ids: Sequence[str]) -> IndexMatrix:
