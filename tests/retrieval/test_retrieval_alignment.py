@@ -104,6 +104,10 @@ def naive_judge(scores, n_tempi, together):
             spread = math.sqrt((sum((s - mean) ** 2 for s in own) + 8 * 0.022**2) / (len(own) + 8))
             for t in range(n_tracks):
                 beyond[t, w, k] = 0.0 if math.isnan(scores[t, w, k]) else (scores[t, w, k] - mean) / spread
+    known = ~np.isnan(scores)
+    for t in range(n_tracks):
+        for w in range(n_stretches):
+            beyond[t, w][known[t, w]] -= sum(beyond[t, w]) / (known[t, w].sum() + 8)
     pitches = n_ways // n_tempi
     found = []
     for t in range(n_tracks):
@@ -134,8 +138,21 @@ def test_a_stretch_that_fits_everything_says_nothing():
     assert int(verdict.scores.argmax()) == 3 and int(verdict.stretches[3]) in (2, 3) and int(verdict.ways[3]) == 4
 
 
+def test_a_track_that_fits_in_every_way_says_nothing():
+    scores = 0.4 + 0.02 * torch.randn(30, 4, 30, generator=GENERATOR)
+    scores[5] += 0.15  # as one beat from beginning to end does
+    scores[3, 2:, 4] += 0.15
+    assert int(judge(scores, 5).scores.argmax()) == 3
+
+
+def test_one_way_alone_can_be_told():
+    scores = 0.4 + 0.02 * torch.randn(30, 4, 1, generator=GENERATOR)
+    scores[3] += 0.2
+    assert int(judge(scores, 1).scores.argmax()) == 3
+
+
 def test_many_stretches_are_spread_over_a_long_song():
-    made = song_stretches(music(5000, 1), RATE, AlignOptions(n_stretches=5, n_tempi=1, semitones=(0, 0)))
+    made = song_stretches(music(5000, 1), RATE, AlignOptions(n_stretches=5, seconds=4.0, n_tempi=1, semitones=(0, 0)))
     assert made.starts == (0, 1240, 2480, 3720, 4960)
     short = song_stretches(music(12, 1), RATE, AlignOptions(n_tempi=1, semitones=(0, 0)))
     assert isinstance(short, Stretches) and short.starts == (0,) and short.n_rows == 12

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _EVEN = 250.0  # what stretches without peaks have beside them, in the units of sketches: little is not much of nothing
-# Cosines of music that has nothing in common (mean, and deviation from track to track), and how many tracks that counts
-# for: what a song fits by chance is measured on the tracks at hand, and on this where they are few.
+# Cosines of music that has nothing in common (mean, and deviation from track to track), and how many tracks, or ways,
+# that counts for: what a song fits by chance is measured on those at hand, and on this where they are few.
 _CHANCE, _SPREAD, _WEIGHT = 0.40, 0.022, 8.0
 
 
@@ -41,9 +41,9 @@ class AlignOptions:
     """
 
     n_tracks: int = 100
-    every: float = 5.0
+    every: float = 2.5
     n_stretches: int = 24
-    seconds: float = 4.0
+    seconds: float = 2.5
     together: int = 2
     semitones: tuple[int, int] = (-6, 6)
     tempo: tuple[float, float] = (0.7, 1.5)
@@ -175,8 +175,10 @@ def judge(scores: Tensor, n_tempi: int, together: int = 2) -> Verdict:
     """Return what T tracks have in common with a song beyond what any track has.
 
     Some stretches fit anything. So each cosine is set against those of the other tracks (for the same stretch and way),
-    as a deviation from their mean over their standard deviation. A track scores what the best stretches of the song
-    reach together in one way, at neighbouring tempi perhaps.
+    as a deviation from their mean over their standard deviation. And some tracks are fitted by anything, because a beat
+    or a chord runs through them, but a sample fits in its own way: what a stretch and a track have in common on the
+    average over all ways does not count. A track scores what the best stretches of the song reach together in one way,
+    at neighbouring tempi perhaps.
 
     Args:
         scores: Cosines (T, W, K), NaN where nothing could be laid over.
@@ -189,6 +191,8 @@ def judge(scores: Tensor, n_tempi: int, together: int = 2) -> Verdict:
     squares = ((filled - mean).square() * known).sum(0)
     spread = ((squares + _WEIGHT * _SPREAD**2) / (n + _WEIGHT)).sqrt()
     beyond = torch.where(known, (filled - mean) / spread, torch.zeros(()))
+    in_any_way = beyond.sum(2, keepdim=True) / (known.sum(2, keepdim=True) + _WEIGHT)
+    beyond = torch.where(known, beyond - in_any_way, torch.zeros(()))
     n_tracks, n_stretches, n_ways = scores.shape
     by_tempo = beyond.view(n_tracks * n_stretches, 1, n_tempi, n_ways // n_tempi)
     near = F.max_pool2d(by_tempo, (3, 1), 1, (1, 0)).view_as(beyond)
