@@ -80,6 +80,14 @@ def test_the_reachable_target_is_reached_whatever_r_is(name, r):
         describe(model, case.n_tokens)
 
 
+@pytest.mark.parametrize("n_tokens", [0, -3])
+@pytest.mark.parametrize("ask", [describe, reachable_target])
+def test_no_tokens_are_nothing_to_report_on(ask, n_tokens):
+    model = apply_patch(next(iter(CASES.values())).build())
+    with pytest.raises(ValueError, match=f"n_tokens must be at least 1.*{n_tokens}"):
+        ask(model, n_tokens)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_target_takes_the_shape_that_suits_the_patches(name):
     model, _, case = build(name)

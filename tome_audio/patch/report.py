@@ -48,8 +48,10 @@ def describe(model: nn.Module, n_tokens: int) -> MergeReport:
 
     Raises:
         NotPatchedError: if the model is not patched.
+        ValueError: if no token enters.
     """
     blocks = merged_blocks(model)[0]
+    _refuse_nothing(n_tokens)
     queries = blocks.queries_of_last(reading=blocks.reads_prefix)
     amounts = blocks.resolve(n_tokens, queries)
     tokens, costs = amounts.tokens(n_tokens), [blocks.costs[layer] for layer in blocks.layers]
@@ -73,9 +75,16 @@ def reachable_target(model: nn.Module, n_tokens: int, shape: str = AUTO) -> floa
 
     Raises:
         NotPatchedError: if the model is not patched.
+        ValueError: if no token enters.
     """
     blocks = merged_blocks(model)[0]
+    _refuse_nothing(n_tokens)
     queries = blocks.queries_of_last(reading=blocks.reads_prefix, merging=True)
     return reachable_cut(
         n_tokens, blocks.n_prefix, blocks.costs, shape=shape, last_queries=queries, rows=blocks.grid_rows
     )
+
+
+def _refuse_nothing(n_tokens: int) -> None:
+    if n_tokens < 1:
+        raise ValueError(f"n_tokens must be at least 1, the tokens that enter the blocks, got {n_tokens}")
