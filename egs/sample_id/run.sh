@@ -19,9 +19,9 @@ if [ -z "$data" ]; then
   run_stage 0 tome-audio sampleid generate "$data" --config "$here/conf/world_$world.yaml" --seed "$seed" "${clips[@]}"
 fi
 
-given=() merged=() trained=''
+given=() merged=() trained=${material:+-clips}   # songs of clips are another task, in a folder of its own
 if [ -n "$audio" ]; then given=(--audio "$audio"); fi
-if [ -n "$train_r" ]; then merged=(--merge.r "$train_r" --merge.evaluate "$train_r") trained=-at$train_r; fi
+if [ -n "$train_r" ]; then merged=(--merge.r "$train_r" --merge.evaluate "$train_r") trained=$trained-at$train_r; fi
 run=$out/$prefix$config$trained-seed$seed
 if [ "$mode" = closed-set ]; then
   run_stage 3 tome-audio sampleid closed-set --config "$here/conf/closed_set_$config.yaml" --data "$data" --out "$run" \
