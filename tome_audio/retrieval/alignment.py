@@ -42,7 +42,7 @@ class AlignOptions:
 
     n_tracks: int = 100
     every: float = 2.5
-    n_stretches: int = 24
+    n_stretches: int = 48
     seconds: float = 2.5
     together: int = 2
     semitones: tuple[int, int] = (-6, 6)
