@@ -118,7 +118,13 @@ def naive_judge(scores, n_tempi, together):
             top = sorted((max(beyond[t, w, j] for j in near) for w in range(n_stretches)), reverse=True)[:together]
             best = max(best, sum(top) / len(top))
         found.append(best)
-    return found
+    scores = []
+    for t in range(n_tracks):
+        others = found[:t] + found[t + 1 :]
+        mean = (sum(others) + 8 * 2.5) / (len(others) + 8)
+        squares = sum((each - mean) ** 2 for each in others) + 8 * (0.43**2 + (2.5 - mean) ** 2)
+        scores.append((found[t] - mean) / math.sqrt(squares / (len(others) + 8)))
+    return scores
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
@@ -143,6 +149,18 @@ def test_a_track_that_fits_in_every_way_says_nothing():
     scores[5] += 0.15  # as one beat from beginning to end does
     scores[3, 2:, 4] += 0.15
     assert int(judge(scores, 5).scores.argmax()) == 3
+
+
+def test_scores_of_a_song_that_fits_everything_better_are_those_of_another():
+    scores = 0.4 + 0.02 * torch.randn(300, 4, 30, generator=GENERATOR)
+    scores[3, 2:, 4] += 0.1
+    plain = judge(scores, 5).scores
+    scores += 0.02 * torch.randn(300, 1, 30, generator=GENERATOR)  # whole tracks are alike in some way
+    busy = judge(scores, 5).scores
+    for found in (plain, busy):
+        others = torch.cat([found[:3], found[4:]])
+        assert int(found.argmax()) == 3 and float(others.mean().abs()) < 0.15
+        assert float(others.std()) == pytest.approx(1, abs=0.2)
 
 
 def test_one_way_alone_can_be_told():

@@ -18,6 +18,8 @@ _EVEN = 250.0  # what stretches without peaks have beside them, in the units of 
 # Cosines of music that has nothing in common (mean, and deviation from track to track), and how many tracks, or ways,
 # that counts for: what a song fits by chance is measured on those at hand, and on this where they are few.
 _CHANCE, _SPREAD, _WEIGHT = 0.40, 0.022, 8.0
+# The same of what tracks reach: some songs fit everything a little better than others do.
+_REACHED, _REACHED_SPREAD = 2.5, 0.43
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,9 @@ def judge(scores: Tensor, n_tempi: int, together: int = 2) -> Verdict:
     Some stretches fit anything. So each cosine is set against those of the other tracks (for the same stretch and way),
     as a deviation from their mean over their standard deviation. And some tracks are fitted by anything, because a beat
     or a chord runs through them, but a sample fits in its own way: what a stretch and a track have in common on the
-    average over all ways does not count. A track scores what the best stretches of the song reach together in one way,
-    at neighbouring tempi perhaps.
+    average over all ways does not count. A track reaches what the best stretches of the song reach together in one way,
+    at neighbouring tempi perhaps, and scores how far that stands out among the other tracks: as a deviation once more,
+    so that the scores of two songs can be compared.
 
     Args:
         scores: Cosines (T, W, K), NaN where nothing could be laid over.
@@ -204,4 +207,12 @@ def judge(scores: Tensor, n_tempi: int, together: int = 2) -> Verdict:
     close = (own // (n_ways // n_tempi))[None] - (best.indices // (n_ways // n_tempi))[:, None]
     counts = (alike & (close.abs() <= 1))[:, None].expand_as(beyond)
     place = beyond.masked_fill(~counts, -torch.inf).flatten(1).argmax(1)
-    return Verdict(best.values, place // n_ways, place % n_ways)
+    return Verdict(_standing_out(best.values), place // n_ways, place % n_ways)
+
+
+def _standing_out(reached: Tensor) -> Tensor:
+    off = reached.double() - _REACHED
+    n = len(off) - 1 + _WEIGHT
+    mean = (off.sum() - off) / n  # of the others, each time
+    variance = (off.square().sum() - off.square() + _WEIGHT * _REACHED_SPREAD**2) / n - mean.square()
+    return ((off - mean) / variance.sqrt()).float()
